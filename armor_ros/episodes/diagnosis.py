@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Diagnosis: what the model says of an episode, round by round (Algorithm 2)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Verdict(enum.IntEnum):
+    """The answer on one task. Values equal the constants of ``FailureReport.msg``."""
+
+    UNKNOWN = 0
+    SUCCESS = 1
+    FAILURE = 2
+    ABSTAIN = 3
+
+
+class ReportStatus(enum.IntEnum):
+    """Why a report says what it says. Values equal the constants of ``FailureReport.msg``."""
+
+    OK = 0
+    NO_FRAMES = 1
+    STALE_FRAMES = 2
+    MODEL_NOT_READY = 3
+    TIMEOUT = 4
+    QUEUE_FULL = 5
+    MODEL_ERROR = 6
+    CANCELED = 7
+
+
+class ReturnPolicy(str, enum.Enum):
+    """
+    Which round Algorithm 2 returns.
+
+    LAST is the paper's: the round at which refinement stops. BEST is the round with the lowest
+    combined entropy.
+    """
+
+    LAST = 'last'
+    BEST = 'best'
+
+
+class InputMode(str, enum.Enum):
+    """What the model looks at: one camera's video, or one collage of all (appendix B.1)."""
+
+    CLIP = 'clip'
+    COLLAGE = 'collage'
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementSettings:
+    """
+    The settings of Algorithm 2, with the values of the paper's Table 5.
+
+    ``rounds`` is T_refine, ``trajectories`` M, ``entropy_weight`` lambda, ``tolerance`` epsilon
+    (nats), ``temperature`` tau. ``input_mode`` and ``camera`` left at None and '' mean what the
+    checkpoint was trained with, and the first camera with frames.
+    """
+
+    rounds: int = 4
+    trajectories: int = 3
+    tolerance: float = 1e-4
+    entropy_weight: float = 0.1
+    temperature: float = 0.7
+    max_new_tokens: int = 80
+    return_policy: ReturnPolicy = ReturnPolicy.LAST
+    sample_label: bool = False
+    seed: int = 0
+    input_mode: InputMode | None = None
+    camera: str = ''
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """
+    One trajectory's answers in one round; rounds and trajectories are numbered from 0.
+
+    Entropies are in nats: ``detection_entropy`` of the two-way label, ``explanation_entropy`` the
+    mean over generated tokens, the end token included, of the untempered distributions,
+    ``combined_entropy`` = detection + lambda * explanation. ``best`` marks the trajectory with
+    the lowest combined entropy of its round (m* in Algorithm 2).
+    """
+
+    round: int
+    trajectory: int
+    failure_probability: float
+    failed: bool
+    explanation: str
+    detection_entropy: float
+    explanation_entropy: float
+    combined_entropy: float
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which model answered. ``trained`` is False for weights that were never trained."""
+
+    model_id: str
+    revision: str
+    quantization: str
+    weights_hash: str
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """
+    The answer of Algorithm 2 on one episode, with every round on record.
+
+    ``selected`` indexes into ``trace``. ``calibrated`` tells whether ``failure_probability`` is
+    a calibrated one, ``target_error`` at which error level (0 when it is not).
+    """
+
+    verdict: Verdict
+    failure_probability: float
+    explanation: str
+    detection_entropy: float
+    explanation_entropy: float
+    combined_entropy: float
+    selected: int
+    trace: tuple[Round, ...]
+    settings: RefinementSettings
+    model: ModelInfo
+    calibrated: bool = False
+    target_error: float = 0.0
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were run."""
+        return 1 + max(entry.round for entry in self.trace)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference in a process of its own, here or on another machine."""
