@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# For machines without an installed ROS 2. With one, use colcon build: see README.md.
+# Every target does its own set-up in .venv; a step is repeated when the files it depends on change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/done
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+EXTRAS := inference,evaluation,training,simulation,test,dev
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup test lint demo clean
+
+# A sourced ROS or another virtual environment must not leak into ours.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH
+unexport PYTHONHOME VIRTUAL_ENV RMW_IMPLEMENTATION ROS_DISTRO _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+help:
+	@echo 'make demo    a simulated robot does tasks well and badly; the reports arrive'
+	@echo 'make test    linters and all tests (PYTEST_ARGS=... is passed on)'
+	@echo 'make lint    ruff, mypy and import-linter alone'
+	@echo 'make setup   only the set-up that the others do first: $(VENV) with ROS 2 from wheels'
+	@echo 'make clean   remove everything that was made here'
+	@echo
+	@echo 'PYTHON=... chooses the interpreter: Python 3.11, 3.12 or 3.13 on x86_64 Linux.'
+	@echo 'A machine with an installed ROS 2 needs none of this: colcon build.'
+
+demo: setup
+	$(BIN)/armor demo
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/python -m pytest test/packaging/test_linters.py $(PYTEST_ARGS)
+
+setup: $(DONE)/rendering
+
+clean:
+	rm -rf $(VENV) build install log out armor_ros.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(DONE)/venv: scripts/system_packages.sh
+	@PYTHON='$(PYTHON)' scripts/system_packages.sh build
+	@echo '[setup] $(VENV) with $(PYTHON)'
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(DONE) && touch $@
+
+$(DONE)/ros: $(DONE)/venv requirements/ros-kilted.txt
+	@echo '[setup] ROS 2 Kilted from wheels, about 60 MB'
+	@$(PIP_INSTALL) -r requirements/ros-kilted.txt
+	@touch $@
+
+# The wheels are an ordinary ROS prefix; the build finds ament and rosidl there.
+$(DONE)/messages: $(DONE)/ros $(wildcard armor_msgs/*.* armor_msgs/*/*)
+	@echo '[setup] armor_msgs, about 30 s'
+	@prefix="$$PWD/$(VENV)"; PATH="$$prefix/bin:$$PATH" \
+	    CMAKE_PREFIX_PATH="$$prefix" AMENT_PREFIX_PATH="$$prefix" \
+	    $(PIP_INSTALL) --no-build-isolation --no-deps --force-reinstall ./armor_msgs
+	@touch $@
+
+$(DONE)/project: $(DONE)/messages setup.py constraints.txt
+	@echo '[setup] armor_ros and what it needs, about 1.2 GB on disk'
+	@$(PIP_INSTALL) --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(DONE)/rendering: $(DONE)/project
+	@PYTHON='$(BIN)/python' scripts/system_packages.sh rendering
+	@touch $@
