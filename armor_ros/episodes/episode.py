@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from armor_ros.errors import ArmorError
 from armor_ros.episodes.task import TaskEvent
+from armor_ros.errors import ArmorError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,32 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-MAX_TASK_ID_LENGTH = 128
-MAX_TEXT_LENGTH = 2000
+from armor_ros.episodes.text import (
+    MAX_TASK_ID_LENGTH,
+    MAX_TEXT_LENGTH,
+    clean_task_id,
+    clean_text,
+    safe_file_name,
+)
+
+__all__ = [
+    'MAX_TASK_ID_LENGTH',
+    'MAX_TEXT_LENGTH',
+    'TaskEvent',
+    'TaskPhase',
+    'TaskStatus',
+    'clean_event',
+    'clean_status',
+    'clean_task_id',
+    'clean_text',
+    'safe_file_name',
+]
+
+MAX_CAMERAS = 64
+MAX_CONTEXT = 64
+MAX_NAME_LENGTH = 128
 
 
 class TaskPhase(enum.IntEnum):
@@ -45,3 +67,28 @@ class TaskEvent:
     message: str = ''
     cameras: tuple[str, ...] = ()
     context: tuple[tuple[str, str], ...] = field(default=())
+
+
+def clean_event(event: TaskEvent) -> TaskEvent:
+    """Return the event with every text made harmless and every length bounded."""
+    return replace(
+        event,
+        task_id=clean_task_id(event.task_id),
+        name=clean_text(event.name, MAX_NAME_LENGTH),
+        instruction=clean_text(event.instruction),
+        status=clean_status(event.status),
+        message=clean_text(event.message),
+        cameras=tuple(clean_text(name, MAX_NAME_LENGTH) for name in event.cameras[:MAX_CAMERAS]),
+        context=tuple(
+            (clean_text(key, MAX_NAME_LENGTH), clean_text(value))
+            for key, value in event.context[:MAX_CONTEXT]
+        ),
+    )
+
+
+def clean_status(status: int) -> TaskStatus:
+    """Return the status; UNKNOWN for any number that is none."""
+    try:
+        return TaskStatus(status)
+    except ValueError:
+        return TaskStatus.UNKNOWN
