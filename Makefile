@@ -49,6 +49,7 @@ $(DONE)/venv: scripts/system_packages.sh
 	@PYTHON='$(PYTHON)' scripts/system_packages.sh build
 	@echo '[setup] $(VENV) with $(PYTHON)'
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) setuptools wheel
 	@mkdir -p $(DONE) && touch $@
 
 $(DONE)/ros: $(DONE)/venv requirements/ros-kilted.txt

@@ -42,16 +42,16 @@ build_packages() {
     || install "armor_msgs is compiled against Python's headers." python3-dev
 }
 
-renders() {
+draw_something() {
   "$python" -c '
 from armor_ros.simulation.engine import mujoco
-mujoco.GLContext(16, 16).make_current()' > /dev/null 2>&1
+mujoco.GLContext(16, 16).make_current()'
 }
 
 rendering_packages() {
-  renders && return
+  draw_something > /dev/null 2>&1 && return
   install 'the simulated cameras draw with OpenGL, in software.' libosmesa6
-  renders || fail 'drawing with OpenGL still fails; see what armor simulate says.'
+  draw_something || fail 'drawing with OpenGL still fails, see above.'
 }
 
 case ${1:-} in
