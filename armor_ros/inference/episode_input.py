@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the model looks at in an episode: one camera's clip, or the collage of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from armor_ros.episodes.diagnosis import InputMode
+from armor_ros.episodes.episode import Episode
+from armor_ros.errors import ArmorError
+from armor_ros.model.config import ArmorConfig
+from armor_ros.model.preprocessing import PatchGeometry, VisionInput, clip_input, image_input
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeInput:
+    """Patches for the vision tower, and the collage's rows (None for a clip)."""
+
+    vision: VisionInput
+    views: tuple[str, ...] | None
+
+
+def episode_input(
+    episode: Episode,
+    config: ArmorConfig,
+    geometry: PatchGeometry,
+    mode: InputMode | None = None,
+    camera: str = '',
+) -> EpisodeInput:
+    """
+    Prepare an episode for the model.
+
+    ``mode`` None means what the checkpoint was trained with. ``camera`` '' means the first with
+    frames (clip) or all with frames (collage). Time between frames is the episode's own
+    ``fps``. Raises ArmorError when there are no frames or the camera is unknown.
+    """
+    mode = config.input_mode if mode is None else mode
+    clip = episode.clip(camera)
+    if not len(clip.stamps_ns):
+        raise ArmorError(
+            f'camera {clip.evidence.camera!r} has no frames of task '
+            f'{episode.task.task_id!r}; choose another camera or check its topic '
+            f'{clip.evidence.topic!r}'
+        )
+    if mode is InputMode.CLIP:
+        vision = clip_input(clip.frames, episode.fps, config.image_size, geometry)
+        return EpisodeInput(vision, None)
+    from armor_ros.episodes.collage import render_collage
+
+    views = tuple(
+        each.evidence.camera
+        for each in episode.clips
+        if len(each.stamps_ns) and camera in ('', each.evidence.camera)
+    )
+    layout = config.collage
+    picture = render_collage(
+        episode,
+        columns=layout.columns,
+        cell=(layout.cell_height, layout.cell_width),
+        cameras=views,
+        selection=layout.selection,
+        annotate=layout.annotate,
+    )
+    return EpisodeInput(image_input(picture, geometry), views)

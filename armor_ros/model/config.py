@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ArmorConfig: every choice a checkpoint was trained with, kept beside its weights as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import json
+import math
+import string
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from armor_ros.episodes.diagnosis import InputMode
+from armor_ros.errors import ArmorError
+
+FORMAT_VERSION = 1
+
+Config = TypeVar('Config')
+
+
+class PositionConvention(str, enum.Enum):
+    """
+    How vision tokens are placed in time and where the text after them goes on (M-RoPE).
+
+    Named after the first transformers version that behaves so. TRANSFORMERS_4_49 is also that of
+    vLLM and SGLang, and the one Qwen2.5-VL was trained with. See ``armor_ros.model.mrope``.
+    """
+
+    TRANSFORMERS_4_49 = 'transformers-4.49'
+    TRANSFORMERS_4_56 = 'transformers-4.56'
+    TRANSFORMERS_5_23 = 'transformers-5.23'
+
+
+class HeadPooling(str, enum.Enum):
+    """
+    How "mean-pooled features from the first four LM decoder layers" is read (section A.1).
+
+    LAYERS: mean over the layers, one feature a token. TOKENS: mean over the tokens, one feature a
+    layer.
+    """
+
+    LAYERS = 'layers'
+    TOKENS = 'tokens'
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """
+    The classification head of section A.1.
+
+    ``pooled_layers`` are decoder layers counted from 1 (0 would be the embeddings).
+    ``classes`` names the two logits in their order.
+    """
+
+    num_heads: int = 8
+    dropout: float = 0.1
+    pooled_layers: tuple[int, ...] = (1, 2, 3, 4)
+    pooling: HeadPooling = HeadPooling.LAYERS
+    classes: tuple[str, ...] = ('failure', 'success')
+
+    def __post_init__(self) -> None:
+        if self.num_heads < 1:
+            raise ArmorError(f'head.num_heads is {self.num_heads}; it must be at least 1')
+        if not 0.0 <= self.dropout < 1.0:
+            raise ArmorError(f'head.dropout is {self.dropout}; it must be in [0, 1)')
+        if not self.pooled_layers or min(self.pooled_layers) < 1:
+            raise ArmorError(
+                f'head.pooled_layers is {list(self.pooled_layers)}; name at least one decoder '
+                'layer, the first being 1'
+            )
+        if sorted(self.classes) != ['failure', 'success']:
+            raise ArmorError(
+                f'head.classes is {list(self.classes)}; it must be "failure" and "success" '
+                'in the order of the logits'
+            )
+
+    @property
+    def failure_index(self) -> int:
+        """Index of the failure logit."""
+        return self.classes.index('failure')
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """
+    The texts of appendix B.4 (clips) and C.2 (collages).
+
+    Each line is joined to the one before by a newline. ``question`` is used when the task has an
+    instruction, ``open_question`` when it has none. ``detection_values`` are the words for the
+    classes failure and success in the conditioning line.
+    """
+
+    system: str = (
+        'You are observing a video showing embodied agents (robots or humans) demonstrating.'
+    )
+    question: str = (
+        'In the video, the robot is attempting to {instruction}.\n'
+        'Did the robot successfully {instruction}?'
+    )
+    open_question: str = (
+        'In the video, the robot is attempting a task.\nDid the robot successfully complete it?'
+    )
+    collage_question: str = (
+        'In the video, the robot is attempting to {instruction}. Frames are shown from multiple '
+        'views ({views}) across timesteps. Did the robot succeed at the subtask?'
+    )
+    open_collage_question: str = (
+        'In the video, the robot is attempting a task. Frames are shown from multiple views '
+        '({views}) across timesteps. Did the robot succeed at the subtask?'
+    )
+    previous_detection: str = 'Given the previous detection is {detection}.'
+    previous_reasoning: str = 'Given the previous reasoning is {reasoning}'
+    detection_task: str = 'Please give a Yes/No answer.'
+    reasoning_task: str = 'Please give your reasoning.'
+    detection_values: tuple[str, ...] = ('No', 'Yes')
+
+    def __post_init__(self) -> None:
+        _check_fields('question', self.question, {'instruction'})
+        _check_fields('open_question', self.open_question, set())
+        _check_fields('collage_question', self.collage_question, {'instruction', 'views'})
+        _check_fields('open_collage_question', self.open_collage_question, {'views'})
+        _check_fields('previous_detection', self.previous_detection, {'detection'})
+        _check_fields('previous_reasoning', self.previous_reasoning, {'reasoning'})
+        if len(self.detection_values) != 2:
+            raise ArmorError(
+                f'prompts.detection_values is {list(self.detection_values)}; give two words, for '
+                'failure and for success'
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CollageConfig:
+    """The collage of appendix B.1. A cell is pixels; rows are views, columns time steps."""
+
+    columns: int = 8
+    cell_height: int = 168
+    cell_width: int = 168
+    selection: str = 'uniform'
+    annotate: bool = True
+
+    def __post_init__(self) -> None:
+        if self.columns < 1 or self.cell_height < 1 or self.cell_width < 1:
+            raise ArmorError(
+                f'collage is {self.columns} columns of {self.cell_height}x{self.cell_width} '
+                'pixels; each number must be at least 1'
+            )
+        if self.selection not in ('uniform', 'keyframes'):
+            raise ArmorError(
+                f'collage.selection is {self.selection!r}; it must be "uniform" or "keyframes"'
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ArmorConfig:
+    """
+    Everything about a checkpoint that the backbone's own config does not say.
+
+    ``image_size`` is the side of a clip's square frame in pixels, ``fps`` its sampling rate.
+    ``model_id`` and ``revision`` name the checkpoint in reports; ``trained`` is False as long as
+    the head's weights are random.
+    """
+
+    format_version: int = FORMAT_VERSION
+    model_id: str = ''
+    revision: str = ''
+    trained: bool = False
+    input_mode: InputMode = InputMode.CLIP
+    image_size: int = 308
+    fps: float = 5.0
+    positions: PositionConvention = PositionConvention.TRANSFORMERS_4_49
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    collage: CollageConfig = field(default_factory=CollageConfig)
+
+    def __post_init__(self) -> None:
+        if self.format_version != FORMAT_VERSION:
+            raise ArmorError(
+                f'format_version is {self.format_version}; this version of armor_ros reads '
+                f'{FORMAT_VERSION}. Update armor_ros or convert the checkpoint'
+            )
+        if self.image_size < 28 or self.image_size % 28:
+            raise ArmorError(
+                f'image_size is {self.image_size}; it must be a multiple of 28 pixels, such as 308'
+            )
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ArmorError(f'fps is {self.fps}; it must be a positive number')
+
+
+def config_to_json(config: ArmorConfig) -> str:
+    """Return the config as indented JSON text."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + '\n'
+
+
+def config_from_json(text: str, where: str) -> ArmorConfig:
+    """
+    Parse a config from JSON text; ``where`` names its origin in errors.
+
+    Absent keys take their defaults. Raises ArmorError on malformed JSON, an unknown key (naming
+    the nearest known one) or a value of the wrong type.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ArmorError(f'{where} is not valid JSON: {error}') from error
+    try:
+        return config_from_dict(ArmorConfig, data)
+    except ArmorError as error:
+        raise ArmorError(f'{where}: {error}') from error
+
+
+def read_config(path: Path) -> ArmorConfig:
+    """Read a config file; raises ArmorError as ``config_from_json`` does."""
+    return config_from_json(path.read_text(encoding='utf-8'), str(path))
+
+
+def config_from_dict(cls: type[Config], data: object, prefix: str = '') -> Config:
+    """
+    Build the dataclass ``cls`` from plain JSON values, nested dataclasses included.
+
+    Raises ArmorError on an unknown key or a value of the wrong type, with its dotted name.
+    """
+    if not isinstance(data, dict):
+        place = prefix.rstrip('.') or 'the config'
+        raise ArmorError(f'{place} is {data!r}; it must be a mapping of names to values')
+    types = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in types:
+            near = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
+            raise ArmorError(f'unknown key {prefix + str(key)!r}; did you mean {near[0]!r}?')
+        values[key] = _convert(types[key], value, prefix + key)
+    return cls(**values)
+
+
+def _convert(expected: Any, value: object, name: str) -> object:
+    """Convert one plain JSON value to a field's type; raises ArmorError naming the field."""
+    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+        return config_from_dict(expected, value, name + '.')
+    if isinstance(expected, type) and issubclass(expected, enum.Enum):
+        choices = [member.value for member in expected]
+        if value not in choices:
+            raise ArmorError(f'{name} is {value!r}; it must be one of {", ".join(choices)}')
+        return expected(value)
+    if typing.get_origin(expected) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ArmorError(f'{name} is {value!r}; it must be a list')
+        item = typing.get_args(expected)[0]
+        return tuple(_convert(item, entry, f'{name}[{i}]') for i, entry in enumerate(value))
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not expected:
+        raise ArmorError(f'{name} is {value!r}; it must be of type {expected.__name__}')
+    return value
+
+
+def _check_fields(name: str, template: str, allowed: set[str]) -> None:
+    """Refuse a prompt template whose {fields} are malformed or not the allowed ones."""
+    try:
+        found = {part for _, part, _, _ in string.Formatter().parse(template) if part is not None}
+    except ValueError as error:
+        raise ArmorError(f'prompts.{name} is {template!r}: {error}') from error
+    if found != allowed:
+        wanted = ', '.join(f'{{{part}}}' for part in sorted(allowed)) or 'no {fields}'
+        raise ArmorError(f'prompts.{name} is {template!r}; it must contain {wanted}')

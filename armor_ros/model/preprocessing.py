@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames become the patches that Qwen2.5-VL's vision tower takes, with torch alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from armor_ros.errors import ArmorError
+
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchGeometry:
+    """Sizes of the vision tower: pixels of a patch, frames of a step, patches merged a side."""
+
+    patch_size: int = 14
+    temporal_patch_size: int = 2
+    merge_size: int = 2
+
+    @property
+    def factor(self) -> int:
+        """Pixels that a side of a frame must be a multiple of."""
+        return self.patch_size * self.merge_size
+
+
+@dataclass(frozen=True, slots=True)
+class VisionInput:
+    """
+    One clip or image ready for the vision tower.
+
+    ``patches`` is (steps * grid_height * grid_width, 3 * temporal * patch * patch) float32,
+    ``grid`` the patch counts (steps, grid_height, grid_width) before merging, ``is_video``
+    chooses the placeholder token, ``seconds_per_step`` the time between steps (0 for an image).
+    """
+
+    patches: torch.Tensor
+    grid: tuple[int, int, int]
+    is_video: bool
+    seconds_per_step: float
+
+
+def clip_input(
+    frames: npt.NDArray[np.uint8], fps: float, size: int, geometry: PatchGeometry
+) -> VisionInput:
+    """
+    Prepare a clip of (N, H, W, 3) uint8 RGB frames sampled at ``fps``.
+
+    Frames of another size are resized to ``size`` x ``size``; the last frame is repeated to fill
+    a temporal patch. Raises ArmorError when there are no frames or they have another shape.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ArmorError(
+            f'a clip must be (N, height, width, 3) uint8, not {frames.shape} {frames.dtype}'
+        )
+    if not len(frames):
+        raise ArmorError('the clip has no frames; the model needs at least one')
+    pixels = _resize(frames, (size, size))
+    missing = -len(pixels) % geometry.temporal_patch_size
+    if missing:
+        pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
+    patches, grid = _patchify(_normalize(pixels), geometry)
+    return VisionInput(patches, grid, True, geometry.temporal_patch_size / fps)
+
+
+def image_input(image: npt.NDArray[np.uint8], geometry: PatchGeometry) -> VisionInput:
+    """
+    Prepare one (H, W, 3) uint8 RGB image, such as a collage.
+
+    Each side is resized to the nearest multiple of patch size * merge size, at least one. The
+    image fills all frames of its one temporal patch. Raises ArmorError on another shape.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ArmorError(
+            f'an image must be (height, width, 3) uint8, not {image.shape} {image.dtype}'
+        )
+    factor = geometry.factor
+    height, width = (max(1, round(side / factor)) * factor for side in image.shape[:2])
+    pixels = _resize(image[None], (height, width))
+    pixels = pixels.expand(geometry.temporal_patch_size, -1, -1, -1)
+    patches, grid = _patchify(_normalize(pixels), geometry)
+    return VisionInput(patches, grid, False, 0.0)
+
+
+def _resize(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
+    """Return (N, 3, height, width) uint8, bicubic with antialiasing; same-size is untouched."""
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    return functional.interpolate(pixels, size=size, mode='bicubic', antialias=True)
+
+
+def _normalize(pixels: torch.Tensor) -> torch.Tensor:
+    """Scale uint8 to the mean and deviation of CLIP's training images, as float32."""
+    mean = torch.tensor(IMAGE_MEAN).mul(255.0).view(-1, 1, 1)
+    std = torch.tensor(IMAGE_STD).mul(255.0).view(-1, 1, 1)
+    return (pixels.float() - mean) / std
+
+
+def _patchify(
+    pixels: torch.Tensor, geometry: PatchGeometry
+) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    """Cut (N, 3, H, W) into flat patches, the patches of one merged token side by side."""
+    count, channels, height, width = pixels.shape
+    patch, merge, temporal = geometry.patch_size, geometry.merge_size, geometry.temporal_patch_size
+    grid = (count // temporal, height // patch, width // patch)
+    blocks = pixels.reshape(
+        grid[0], temporal, channels,
+        grid[1] // merge, merge, patch,
+        grid[2] // merge, merge, patch,
+    )  # fmt: skip
+    blocks = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return blocks.reshape(grid[0] * grid[1] * grid[2], -1), grid

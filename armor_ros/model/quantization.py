@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantization of the decoder's linear layers; vision tower and heads keep full precision."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Any, Literal
+
+import torch
+
+from armor_ros.errors import ArmorError
+
+Quantization = Literal['none', '8bit', '4bit']
+QUANTIZATIONS: tuple[str, ...] = ('none', '8bit', '4bit')
+
+# Names are matched from the start of a module's path, which differs between library versions.
+KEPT_MODULES = ('visual', 'model.visual', 'lm_head', 'model.lm_head')
+
+
+def quantization_config(quantization: str, device: torch.device) -> Any | None:
+    """
+    Return the configuration that transformers needs, None for 'none'.
+
+    Raises ArmorError on an unknown name or when bitsandbytes is not installed.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ArmorError(
+            f'quantization is {quantization!r}; it must be one of {", ".join(QUANTIZATIONS)}'
+        )
+    if quantization == 'none':
+        return None
+    if importlib.util.find_spec('bitsandbytes') is None:
+        raise ArmorError(
+            f'quantization {quantization!r} needs bitsandbytes: pip install bitsandbytes'
+        )
+    from transformers import BitsAndBytesConfig
+
+    # It would warn of a cast at every call of every layer.
+    logging.getLogger('bitsandbytes.autograd._functions').setLevel(logging.ERROR)
+    if quantization == '8bit':
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(KEPT_MODULES))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type='nf4',
+        bnb_4bit_compute_dtype=torch.bfloat16 if device.type == 'cuda' else torch.float32,
+        llm_int8_skip_modules=list(KEPT_MODULES),
+    )
