@@ -11,6 +11,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 BOOLEANS = ['', 'true', 'false', 'True', 'False']
@@ -18,15 +19,16 @@ BOOLEAN_PARAMETERS = ('use_sim_time', 'autostart')
 TEXT_PARAMETERS = ('checkpoint', 'quantization', 'interpreter')
 
 
-def given_parameters(values: dict[str, str]) -> dict[str, bool | str | list[str]]:
+def given_parameters(values: dict[str, str]) -> dict[str, bool | list[str] | ParameterValue]:
     """Return the parameters for the launch arguments that are not empty."""
-    parameters: dict[str, bool | str | list[str]] = {}
+    parameters: dict[str, bool | list[str] | ParameterValue] = {}
     for name in BOOLEAN_PARAMETERS:
         if values[name]:
             parameters[name] = values[name].lower() == 'true'
     for name in TEXT_PARAMETERS:
         if values[name]:
-            parameters[name] = values[name]
+            # launch would else read 007 or true as YAML
+            parameters[name] = ParameterValue(values[name], value_type=str)
     cameras = [camera.strip() for camera in values['cameras'].split(',') if camera.strip()]
     if cameras:
         parameters['cameras'] = cameras

@@ -25,8 +25,7 @@ from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 # True for the diagnostics of a monitor whose inference process has its model loaded.
 MODEL_IS_READY = (
@@ -45,15 +44,11 @@ def player(context: LaunchContext) -> Action:
     try:
         get_package_prefix('ros2bag')
     except PackageNotFoundError:
-        return Node(
-            package='armor_ros',
-            executable='armor',
-            arguments=['replay', bag, *options],
-            output='screen',
-        )
-    return ExecuteProcess(
-        cmd=['ros2', 'bag', 'play', bag, '--clock', '100', *options], output='screen'
-    )
+        armor = ExecutableInPackage(package='armor_ros', executable='armor')
+        return ExecuteProcess(cmd=[armor, 'replay', bag, *options], output='screen')
+    # the monitor needs a moment to find the topics before the first frames
+    options += ['--clock', '100', '--delay', '2']
+    return ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, *options], output='screen')
 
 
 def play_when_ready(context: LaunchContext) -> list[Action]:
@@ -61,9 +56,11 @@ def play_when_ready(context: LaunchContext) -> list[Action]:
     play = player(context)
     if shutil.which('ros2') is None:
         return [LogInfo(msg='no ros2 command here: the bag starts at once'), play]
+    # the type is given because the topic may not exist yet
+    topic = ['/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray']
     wait = ExecuteProcess(
         name='wait_for_model',
-        cmd=['ros2', 'topic', 'echo', '--once', '--filter', MODEL_IS_READY, '/diagnostics'],
+        cmd=['ros2', 'topic', 'echo', '--once', '--filter', MODEL_IS_READY, *topic],
         output='log',
     )
 
