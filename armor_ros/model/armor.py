@@ -74,24 +74,24 @@ class ArmorModel(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Any,
         head: ClassificationHead,
         tokenizer: Any,
         config: ArmorConfig,
         info: ModelInfo,
     ) -> None:
         super().__init__()
-        self.backbone: Any = backbone
+        self.backbone = backbone
         self.head = head
         self.tokenizer = tokenizer
         self.config = config
         self.info = info
         self.prompts = PromptEncoder(tokenizer, config.prompts)
-        vision = self.backbone.config.vision_config
+        vision = backbone.config.vision_config
         self.geometry = PatchGeometry(
             vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size
         )
-        self._check(self.backbone.config)
+        self._check(backbone.config)
 
     @property
     def device(self) -> torch.device:
@@ -140,7 +140,7 @@ class ArmorModel(nn.Module):
         )[None]
         positions, next_position = self.prefix_positions(tokens, vision)
         positions = positions[:, None].to(self.device)
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         valid = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=self.device)
         features = []
         for start in range(0, embeddings.shape[1], PREFILL_CHUNK):

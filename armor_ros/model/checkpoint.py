@@ -166,9 +166,10 @@ def _load_backbone(
             f'{folder} holds a model of type {kind!r}; the backbone must be "qwen2_5_vl"'
         )
     # Quantized layers are made on their device, others are loaded and then moved.
-    placement = {'device_map': {'': str(device)}} if quantizer is not None else {}
+    placement = {'': str(device)} if quantizer is not None else None
+    loader: Any = Qwen2_5_VLForConditionalGeneration
     try:
-        backbone, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        backbone, report = loader.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation='sdpa',
@@ -176,7 +177,7 @@ def _load_backbone(
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **placement,
+            device_map=placement,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ArmorError(f'{folder} cannot be loaded as Qwen2.5-VL: {error}') from error

@@ -231,7 +231,7 @@ def config_from_dict(cls: type[Config], data: object, prefix: str = '') -> Confi
     for key, value in data.items():
         if key not in types:
             near = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
-            raise ArmorError(f'unknown key {prefix + str(key)!r}; did you mean {near[0]!r}?')
+            raise ArmorError(f'unknown key {prefix + str(key)!r}; did you mean {prefix + near[0]!r}?')
         values[key] = _convert(types[key], value, prefix + key)
     return cls(**values)
 
@@ -260,9 +260,10 @@ def _convert(expected: Any, value: object, name: str) -> object:
 def _check_fields(name: str, template: str, allowed: set[str]) -> None:
     """Refuse a prompt template whose {fields} are malformed or not the allowed ones."""
     try:
-        found = {part for _, part, _, _ in string.Formatter().parse(template) if part is not None}
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ArmorError(f'prompts.{name} is {template!r}: {error}') from error
-    if found != allowed:
+    formatted = any(spec or conversion for _, _, spec, conversion in parts)
+    if formatted or {field_name for _, field_name, _, _ in parts} != allowed:
         wanted = ', '.join(f'{{{part}}}' for part in sorted(allowed)) or 'no {fields}'
         raise ArmorError(f'prompts.{name} is {template!r}; it must contain {wanted}')

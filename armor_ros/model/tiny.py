@@ -113,7 +113,8 @@ def make_tokenizer(vocabulary: int) -> Any:
     )
     learner.train_from_iterator(SENTENCES, trainer)
     learned = json.loads(learner.to_str())['model']
-    return Qwen2Tokenizer(
+    maker: Any = Qwen2Tokenizer
+    return maker(
         vocab=learned['vocab'],
         merges=[tuple(merge) for merge in learned['merges']],
         unk_token='<|endoftext|>',
