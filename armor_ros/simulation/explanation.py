@@ -33,8 +33,8 @@ _SENTENCES: dict[EventKind, tuple[str, ...]] = {
     EventKind.WRONG_DESTINATION: (
         'The robot put the {item} down {rest} {when} instead of in the {destination}.',
         'The {item} was released at the wrong place: it ended {rest}, not in the {destination}.',
-        'I see the robot carry the {item} and let go of it {when} so that it lies {rest}, although '
-        'the {destination} was its goal.',
+        'I see the robot carry the {item} and let go of it {when} so that it lies {rest}, '
+        'although the {destination} was its goal.',
     ),
     EventKind.DISPLACED: (
         'The {item} was pushed out of its place {when} and ended {rest}.',

@@ -112,7 +112,7 @@ def _all_events(log: StateLog, scene: Scene) -> list[Event]:
 
 def _holds(log: StateLog, item: int) -> list[tuple[int, int]]:
     """Return (first, last) samples of the times in which both fingers touched an item."""
-    both = log.touched[:, item].all(axis=1)
+    both: npt.NDArray[np.bool_] = log.touched[:, item, 0] & log.touched[:, item, 1]
     runs: list[tuple[int, int]] = []
     for begin, end in _runs(both):
         if runs and begin - runs[-1][1] <= _BRIDGE:

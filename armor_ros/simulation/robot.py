@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from armor_ros.simulation.engine import mujoco
-from armor_ros.simulation.world import TIMESTEP_NS, build_model, item_body
 from armor_ros.simulation.scene import Scene
+from armor_ros.simulation.world import TIMESTEP_NS, build_model, item_body
 
 Vector = npt.NDArray[np.float64]
 
@@ -82,6 +82,11 @@ class Cell:
     def joint_velocities(self) -> Vector:
         """Velocities of the arm's and the fingers' joints, (9,) rad/s and m/s."""
         return np.array(self.data.qvel[:9])
+
+    @property
+    def joint_efforts(self) -> Vector:
+        """Torques and forces on the arm's and the fingers' joints, (9,) Nm and N."""
+        return np.array(self.data.qfrc_actuator[:9])
 
     @property
     def fingers(self) -> Vector:
@@ -191,7 +196,8 @@ class InverseKinematics:
         posture = _POSTURE_GAIN * (HOME - joints)
         move = inverse @ error + posture - inverse @ (jacobian @ posture)
         limited = np.clip(move, -_STEP_LIMIT, _STEP_LIMIT)
-        return np.clip(joints + limited, self._lower, self._upper)
+        reached: Vector = np.clip(joints + limited, self._lower, self._upper)
+        return reached
 
 
 def downward(yaw: float) -> Vector:

@@ -42,9 +42,10 @@ COLORS: dict[str, tuple[float, float, float]] = {
 @dataclass(frozen=True, slots=True)
 class Shape:
     """
-    A kind of item. ``height`` is the item's, metres; ``grasp`` the height of the fingertips'
-    centre above the surface under it when they grasp; ``mass`` kilograms; ``round`` items look
-    the same from all sides.
+    A kind of item; metres and kilograms.
+
+    ``grasp`` is the height of the fingertips' centre above the item's bottom when they grasp it;
+    ``round`` items look the same from all sides.
     """
 
     name: str
@@ -59,7 +60,7 @@ SHAPES: dict[str, Shape] = {
     for shape in (
         Shape('can', height=0.100, grasp=0.072, mass=0.18, round=True),
         Shape('box', height=0.070, grasp=0.048, mass=0.16, round=False),
-        Shape('bottle', height=0.130, grasp=0.055, mass=0.20, round=True),
+        Shape('bottle', height=0.112, grasp=0.078, mass=0.20, round=True),
         Shape('ball', height=0.064, grasp=0.036, mass=0.10, round=True),
         Shape('carton', height=0.105, grasp=0.078, mass=0.20, round=False),
     )

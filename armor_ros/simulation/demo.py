@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A demo recording: a robot does some transports, well and badly, and says how it thinks it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from armor_ros.datasets.bag_writer import BagWriter
+from armor_ros.datasets.bags import BagStatus, BagTaskEvent
+from armor_ros.episodes.goal_tracker import GoalState
+from armor_ros.episodes.task import TaskEvent, TaskPhase
+from armor_ros.errors import ArmorError
+from armor_ros.simulation.episode import SimulatedEpisode, draw_setup, run_episode
+from armor_ros.simulation.plan import INJECTIONS
+from armor_ros.simulation.recording import FilmSettings, Record, Recorder, write_records
+from armor_ros.simulation.scene import Task
+
+ACTION = '/transport'
+TASK_EVENT_TOPIC = '/armor/task_event'
+TRIGGERS = ('action', 'task_event')
+LABELS_FILE = 'labels.jsonl'
+DEMO_EPISODES = ('nominal', 'slip', 'wrong_destination', 'missed_grasp')
+DEMO_TASK = Task('blue', 'can', source=0, destination=2)
+
+EPOCH_NS = 1_767_254_400 * 1_000_000_000
+"""The robot's clock when the recording begins: 2026-01-01 08:00:00 UTC."""
+
+_ACCEPTED, _EXECUTING = 1, 2
+_MS = 1_000_000
+
+Progress = Callable[[int, int, str], None]
+"""Called with episodes done, episodes in all, and what is being done now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """
+    One task of the recording as it really went: a line of ``labels.jsonl``.
+
+    ``task_id`` is the id that the monitor forms. ``start_ns`` is the start's stamp, ``end_ns`` the
+    instant at which the end was logged, both on the robot's clock. ``outcome`` ('success' or
+    'failure'), ``explanation`` and ``event`` (the earliest causal event, None on success) are
+    judged from the simulator's state. ``injected_mode`` says how the attempt was disturbed and is
+    no label; ``robot_status`` and ``robot_message`` are what the robot's own stack said.
+    """
+
+    task_id: str
+    goal_id: str
+    start_ns: int
+    end_ns: int
+    instruction: str
+    outcome: str
+    explanation: str
+    event: dict[str, Any] | None
+    injected_mode: str
+    robot_status: str
+    robot_message: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSummary:
+    """
+    What was recorded.
+
+    ``instructions`` maps an action's name to the one instruction its goals had, as the monitor's
+    setting ``instructions`` takes it; empty when task events carry the instructions.
+    """
+
+    bag: Path
+    labels: tuple[Label, ...]
+    instructions: dict[str, str]
+    duration_s: float
+    size_bytes: int
+
+
+def generate_demo_bag(
+    output: Path,
+    *,
+    seed: int = 0,
+    episodes: Sequence[str] = DEMO_EPISODES,
+    size: int = 320,
+    rate: float = 15.0,
+    trigger: str = 'action',
+    progress: Progress | None = None,
+) -> DemoSummary:
+    """
+    Simulate, film and record episodes into a new rosbag2 (MCAP) directory ``output``.
+
+    ``episodes`` names the injected mode of each. With ``trigger`` 'action' the tasks are goals of
+    one action, ``/transport``, and all have the same instruction, because an action's status
+    carries none; with 'task_event' each has its own, in ``/armor/task_event``. ``labels.jsonl``
+    in the directory tells how each really went. The same arguments give the same recording.
+
+    The directory appears complete or not at all. Raises ArmorError when it exists, on unknown
+    modes, and when pictures cannot be rendered.
+    """
+    film = FilmSettings(size, rate)
+    _check(output, episodes, trigger)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f'.{output.name}.', dir=output.parent))
+    try:
+        unfinished = workshop / output.name  # the data file takes its name from the directory
+        labels: list[Label] = []
+        goals: list[GoalState] = []
+        now_ns = EPOCH_NS
+        with BagWriter(unfinished) as writer:
+            for index, mode in enumerate(episodes):
+                if progress is not None:
+                    progress(index, len(episodes), f'simulating and filming: {mode}')
+                task = DEMO_TASK if trigger == 'action' else None
+                episode, records = _film(1000 * seed + index, mode, task, film, now_ns)
+                label = _label(episode, now_ns, trigger)
+                records += _signals(episode, label, goals, trigger)
+                write_records(writer, records)
+                labels.append(label)
+                now_ns += int(episode.log.times_ns[-1])
+        _write_labels(unfinished / LABELS_FILE, labels)
+        size_bytes = sum(path.stat().st_size for path in unfinished.iterdir())
+        unfinished.rename(output)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    if progress is not None:
+        progress(len(episodes), len(episodes), 'done')
+    instructions = {ACTION: labels[0].instruction} if trigger == 'action' else {}
+    seconds = (now_ns - EPOCH_NS) / 1e9
+    return DemoSummary(output, tuple(labels), instructions, seconds, size_bytes)
+
+
+def _check(output: Path, episodes: Sequence[str], trigger: str) -> None:
+    if output.exists():
+        raise ArmorError(f'{output} exists already: remove it or choose another output')
+    if not episodes:
+        raise ArmorError('no episodes to simulate: name at least one mode')
+    for mode in episodes:
+        if mode not in INJECTIONS:
+            raise ArmorError(f'no mode {mode!r} to inject; choose from: {", ".join(INJECTIONS)}')
+    if trigger not in TRIGGERS:
+        raise ArmorError(f'no trigger {trigger!r}; choose from: {", ".join(TRIGGERS)}')
+
+
+def _film(
+    seed: int, mode: str, task: Task | None, film: FilmSettings, epoch_ns: int
+) -> tuple[SimulatedEpisode, list[Record]]:
+    recorder = Recorder(film, epoch_ns, seed)
+    try:
+        episode = run_episode(draw_setup(seed, mode, task), recorder)
+    finally:
+        recorder.close()
+    return episode, recorder.records
+
+
+def _label(episode: SimulatedEpisode, epoch_ns: int, trigger: str) -> Label:
+    setup, judgement = episode.setup, episode.judgement
+    goal_id = uuid.UUID(bytes=np.random.default_rng((setup.seed, 2)).bytes(16), version=4).hex
+    cause = judgement.cause
+    event = None
+    if cause is not None:
+        event = dataclasses.asdict(cause) | {
+            'kind': cause.kind.value,
+            'time_ns': epoch_ns + cause.time_ns,
+            'item': setup.scene.items[cause.item].name,
+        }
+    return Label(
+        task_id=f'{ACTION}/{goal_id}' if trigger == 'action' else goal_id,
+        goal_id=goal_id,
+        start_ns=epoch_ns + episode.start_ns,
+        end_ns=epoch_ns + episode.end_ns + 2 * _MS,
+        instruction=setup.scene.instruction,
+        outcome='success' if judgement.success else 'failure',
+        explanation=episode.explanation,
+        event=event,
+        injected_mode=setup.mode,
+        robot_status=episode.result.status.name,
+        robot_message=episode.result.message,
+        seed=setup.seed,
+    )
+
+
+def _signals(
+    episode: SimulatedEpisode, label: Label, goals: list[GoalState], trigger: str
+) -> list[Record]:
+    """Return what the robot's stack publishes of a task; ``goals`` grows by an action's goal."""
+    status = episode.result.status
+    if trigger == 'task_event':
+        event = TaskEvent(
+            phase=TaskPhase.START,
+            task_id=label.task_id,
+            stamp_ns=label.start_ns,
+            name='transport',
+            instruction=label.instruction,
+        )
+        end = dataclasses.replace(
+            event,
+            phase=TaskPhase.END,
+            stamp_ns=label.end_ns,
+            status=status,
+            message=label.robot_message,
+        )
+        return [
+            BagTaskEvent(TASK_EVENT_TOPIC, label.start_ns + _MS, event),
+            BagTaskEvent(TASK_EVENT_TOPIC, label.end_ns, end),
+        ]
+    # An action server lists earlier goals too, as long as it keeps their results.
+    earlier = tuple(goals)
+    records: list[Record] = []
+    for state, log_ns in (
+        (_ACCEPTED, label.start_ns + _MS),
+        (_EXECUTING, label.start_ns + 3 * _MS),
+        (int(status), label.end_ns),
+    ):
+        goal = GoalState(bytes.fromhex(label.goal_id), label.start_ns, state)
+        records.append(BagStatus(ACTION, log_ns, (*earlier, goal)))
+    goals.append(goal)
+    return records
+
+
+def _write_labels(path: Path, labels: Sequence[Label]) -> None:
+    with path.open('w', encoding='utf-8') as file:
+        for label in labels:
+            file.write(json.dumps(dataclasses.asdict(label)) + '\n')
