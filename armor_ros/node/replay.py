@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publish a recording live on its topics, with /clock: ``armor replay``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import struct
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from armor_ros.datasets.bag_reader import BagReader
+from armor_ros.datasets.storage import Qos, RawMessage, Topic
+from armor_ros.errors import ArmorError
+
+SECOND = 1_000_000_000
+CLOCK_TOPIC = '/clock'
+STATUS_TYPE = 'action_msgs/msg/GoalStatusArray'
+# Bag time between two messages of a generated clock, and the shortest real time between them.
+CLOCK_PERIOD_NS = SECOND // 100
+SHORTEST_CLOCK_PERIOD_NS = SECOND // 1000
+DEFAULT_DEPTH = 10
+LONGEST_SLEEP = 0.05
+PROGRESS_SECONDS = 0.2
+ACKNOWLEDGE_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayProgress:
+    """How far a replay is: bag time since the first message, of how much, and messages so far."""
+
+    elapsed_ns: int
+    duration_ns: int
+    published: int
+    loops: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySummary:
+    """
+    What a replay did.
+
+    ``skipped`` pairs topics that could not be published with the reason, ``loops`` counts complete
+    passes, ``interrupted`` tells that it was ended by SIGINT or by its caller.
+    """
+
+    published: int
+    topics: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    loops: int
+    interrupted: bool
+
+
+def replay_bag(
+    path: str | Path,
+    *,
+    rate: float = 1.0,
+    loop: bool = False,
+    topics: Collection[str] | None = None,
+    clock: bool = True,
+    wait_for: Sequence[str] = (),
+    wait_seconds: float = 60.0,
+    delay: float = 0.5,
+    linger: float = 1.0,
+    on_progress: Callable[[ReplayProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> ReplaySummary:
+    """
+    Publish the serialized messages of a recording on its topics, in log order and in its rhythm.
+
+    ``rate`` is the speed, above 0. ``loop`` begins again at the end, with the clock jumping back,
+    until SIGINT or ``should_stop``. ``topics`` limits what is published (None: all whose type is
+    installed). ``clock`` publishes /clock: the recorded one, else one made of the log times, every
+    10 ms of bag time; it runs on for ``linger`` seconds after the last message of a replay without
+    ``loop``, so that nodes on it can finish. Before the first message, each topic of ``wait_for``
+    must have got a subscriber, within ``wait_seconds``; then subscribers have ``delay`` seconds to
+    find the publishers.
+
+    Raises ArmorError for a bag that cannot be read or has nothing to publish, bad arguments, or a
+    subscriber that does not come.
+    """
+    if not (math.isfinite(rate) and rate > 0):
+        raise ArmorError(f'rate is {rate}; give a speed above 0, for instance 1 or 0.5')
+    with BagReader(path) as bag:
+        context = Context()
+        # No signal handler of rclpy: SIGINT is to end the replay, not the context under it.
+        rclpy.init(context=context)
+        try:
+            player = _Player(bag, context, rate, topics, clock, on_progress, should_stop)
+            try:
+                player.wait(wait_for, wait_seconds, delay)
+                return player.play(loop, linger)
+            finally:
+                player.close()
+        finally:
+            context.try_shutdown()
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: the caller asked for it
+    pass
+
+
+class _Player:
+    """The publishers of one replay and its time line."""
+
+    def __init__(
+        self,
+        bag: BagReader,
+        context: Context,
+        rate: float,
+        topics: Collection[str] | None,
+        clock: bool,
+        on_progress: Callable[[ReplayProgress], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._bag = bag
+        self._rate = rate
+        self._on_progress = on_progress
+        self._should_stop = should_stop or (lambda: False)
+        self._published = 0
+        self._loops = 0
+        self._told = 0.0
+        self._start_monotonic = 0.0
+        # Clock minus log time: what a recorded clock was ahead, to continue it after the end.
+        self._clock_offset_ns = 0
+        chosen = _choose(bag, topics, clock)
+        self._node = Node(
+            'armor_replay', context=context, start_parameter_services=False, enable_rosout=False
+        )
+        self._publishers: dict[str, Publisher[Any]] = {}
+        self._skipped: dict[str, str] = {}
+        self._advertise(chosen)
+        recorded = CLOCK_TOPIC in self._publishers
+        self._clock: Publisher[Any] | None = None
+        if clock and not recorded:
+            self._clock = self._node.create_publisher(Clock, CLOCK_TOPIC, DEFAULT_DEPTH)
+        self._continued_clock = self._clock or self._publishers.get(CLOCK_TOPIC)
+
+    def close(self) -> None:
+        """Take the topics back."""
+        self._node.destroy_node()
+
+    def wait(self, wanted: Sequence[str], wait_seconds: float, delay: float) -> None:
+        """Wait until each wanted topic has a subscriber; ArmorError when one does not come."""
+        for topic in wanted:
+            if topic not in self._publishers and (topic != CLOCK_TOPIC or self._clock is None):
+                raise ArmorError(
+                    f'cannot wait for a subscriber of {topic}: it is not replayed'
+                    + _near(topic, self._publishers)
+                )
+        began = time.monotonic()
+        try:
+            for topic in wanted:
+                publisher = self._publishers.get(topic) or self._clock
+                while publisher is not None and not publisher.get_subscription_count():
+                    if time.monotonic() > began + wait_seconds:
+                        raise ArmorError(
+                            f'nobody subscribed to {topic} within {wait_seconds:g} s; start the '
+                            'subscriber first, or do not wait for it'
+                        )
+                    self._sleep_until(time.monotonic() + LONGEST_SLEEP)
+            # A subscriber known here need not know of us yet, and would miss the beginning.
+            self._sleep_until(time.monotonic() + delay)
+        except (_Stopped, KeyboardInterrupt):
+            self._should_stop = lambda: True
+
+    def play(self, loop: bool, linger: float) -> ReplaySummary:
+        """Publish everything; ends at the end of the bag, by SIGINT, or when told to stop."""
+        interrupted = False
+        try:
+            while True:
+                self._play_once()
+                self._loops += 1
+                if not loop:
+                    break
+            self._continue_clock(int(linger * SECOND))
+        except (_Stopped, KeyboardInterrupt):
+            interrupted = True
+        if not interrupted:
+            self._wait_for_delivery()
+        return ReplaySummary(
+            published=self._published,
+            topics=tuple(sorted(self._publishers)),
+            skipped=tuple(sorted(self._skipped.items())),
+            loops=self._loops,
+            interrupted=interrupted,
+        )
+
+    def _play_once(self) -> None:
+        self._start_monotonic = time.monotonic()
+        start_ns = self._bag.start_ns
+        # Time 0 means "no time yet" to nodes on a simulated clock.
+        tick_ns = max(start_ns, 1)
+        for message in self._bag.messages(set(self._publishers)):
+            while self._clock is not None and tick_ns <= message.log_ns:
+                self._await_bag_time(tick_ns)
+                self._publish_clock(self._clock, tick_ns)
+                tick_ns += self._clock_period_ns()
+            self._await_bag_time(message.log_ns)
+            self._publish(message)
+            self._tell(message.log_ns)
+
+    def _publish(self, message: RawMessage) -> None:
+        data = bytes(message.data)
+        # What is not even encapsulated would reach a subscriber's deserializer as noise.
+        if len(data) < 4:
+            self._bag.problems[f'{message.topic}: a message is too short to be published'] += 1
+            return
+        if message.topic == CLOCK_TOPIC and len(data) >= 12:
+            sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+            self._clock_offset_ns = sec * SECOND + nanosec - message.log_ns
+        self._publishers[message.topic].publish(data)
+        self._published += 1
+
+    def _continue_clock(self, linger_ns: int) -> None:
+        if self._continued_clock is None:
+            return
+        first = self._bag.end_ns + self._clock_period_ns()
+        for tick_ns in range(first, self._bag.end_ns + linger_ns + 1, self._clock_period_ns()):
+            self._await_bag_time(tick_ns)
+            self._publish_clock(self._continued_clock, tick_ns + self._clock_offset_ns)
+
+    def _clock_period_ns(self) -> int:
+        return max(CLOCK_PERIOD_NS, round(SHORTEST_CLOCK_PERIOD_NS * self._rate))
+
+    def _publish_clock(self, publisher: Publisher[Any], time_ns: int) -> None:
+        sec, nanosec = divmod(time_ns, SECOND)
+        if 0 <= sec < 2**31:
+            publisher.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
+
+    def _await_bag_time(self, bag_ns: int) -> None:
+        elapsed = (bag_ns - self._bag.start_ns) / SECOND / self._rate
+        self._sleep_until(self._start_monotonic + elapsed)
+
+    def _sleep_until(self, moment: float) -> None:
+        """Sleep in slices, so that a request to stop is heard; raises _Stopped then."""
+        while True:
+            if self._should_stop():
+                raise _Stopped
+            remaining = moment - time.monotonic()
+            if remaining <= 0:
+                return
+            time.sleep(min(remaining, LONGEST_SLEEP))
+
+    def _tell(self, log_ns: int) -> None:
+        now = time.monotonic()
+        if self._on_progress is None or now < self._told + PROGRESS_SECONDS:
+            return
+        self._told = now
+        self._on_progress(
+            ReplayProgress(
+                elapsed_ns=log_ns - self._bag.start_ns,
+                duration_ns=self._bag.end_ns - self._bag.start_ns,
+                published=self._published,
+                loops=self._loops,
+            )
+        )
+
+    def _wait_for_delivery(self) -> None:
+        """Let reliable subscribers take what was sent last, before the publishers go."""
+        deadline = time.monotonic() + ACKNOWLEDGE_SECONDS
+        for publisher in self._publishers.values():
+            left = max(0.0, deadline - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=left))
+
+    def _advertise(self, topics: Sequence[Topic]) -> None:
+        logger = self._node.get_logger()
+        for topic in topics:
+            if topic.name in self._publishers:
+                self._skipped[topic.name] = 'it was recorded with two types'
+                continue
+            try:
+                self._publishers[topic.name] = self._node.create_publisher(
+                    _import_type(topic), topic.name, _publisher_qos(topic)
+                )
+            except ArmorError as error:
+                self._skipped[topic.name] = str(error)
+            except Exception as error:  # rclpy has no common base for what it refuses
+                self._skipped[topic.name] = f'{type(error).__name__}: {error}'
+        for name, reason in sorted(self._skipped.items()):
+            logger.warning(f'{name} is not replayed: {reason}')
+        if not self._publishers:
+            raise ArmorError(
+                f'nothing of {self._bag.path} can be replayed: '
+                + '; '.join(f'{name}: {reason}' for name, reason in sorted(self._skipped.items()))
+            )
+        logger.info(f'replaying {len(self._publishers)} topics of {self._bag.path}')
+
+
+def _choose(bag: BagReader, wanted: Collection[str] | None, clock: bool) -> list[Topic]:
+    """Return the topics to publish; ArmorError for one that the bag does not have."""
+    filled = [topic for topic in bag.topics if topic.count]
+    if not filled:
+        raise ArmorError(f'{bag.path} holds no messages; there is nothing to replay')
+    names = {topic.name for topic in filled}
+    for name in wanted or ():
+        if name not in names:
+            raise ArmorError(f'{bag.path} has no messages on {name}{_near(name, names)}')
+    return [
+        topic
+        for topic in filled
+        if (topic.name == CLOCK_TOPIC and clock)
+        or (topic.name != CLOCK_TOPIC and (wanted is None or topic.name in wanted))
+    ]
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    return f'; did you mean {" or ".join(near)}?' if near else ''
+
+
+def _import_type(topic: Topic) -> Any:
+    if topic.serialization != 'cdr':
+        raise ArmorError(f'it is encoded as {topic.serialization!r}, not as ROS 2 does')
+    package, _, rest = topic.type.partition('/')
+    kind, _, name = rest.partition('/')
+    if kind != 'msg':
+        raise ArmorError(f'{topic.type!r} is not a message type')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError):
+        raise ArmorError(
+            f'its type {topic.type} is not installed; install or build {package}'
+        ) from None
+
+
+def _publisher_qos(topic: Topic) -> QoSProfile:
+    """
+    Return the publisher's QoS: as recorded, and where nothing was, what suits every subscriber.
+
+    Of several recorded publishers the strictest offer is taken. Action servers latch their status.
+    """
+    latched = topic.type == STATUS_TYPE
+    recorded = topic.qos or (Qos(),)
+    best_effort = all(qos.reliability == 'best_effort' for qos in recorded)
+    transient = any(qos.durability == 'transient_local' for qos in recorded)
+    depth = max(qos.depth for qos in recorded) or (1 if latched else DEFAULT_DEPTH)
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.BEST_EFFORT
+        if best_effort and not latched
+        else ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL
+        if transient or latched
+        else DurabilityPolicy.VOLATILE,
+    )
