@@ -30,6 +30,7 @@ __all__ = [
 MAX_CAMERAS = 64
 MAX_CONTEXT = 64
 MAX_NAME_LENGTH = 128
+UNNAMED = 'unnamed'
 
 
 class TaskPhase(enum.IntEnum):
@@ -70,10 +71,14 @@ class TaskEvent:
 
 
 def clean_event(event: TaskEvent) -> TaskEvent:
-    """Return the event with every text made harmless and every length bounded."""
+    """
+    Return the event with every text made harmless and every length bounded.
+
+    A task without an id is called ``'unnamed'``.
+    """
     return replace(
         event,
-        task_id=clean_task_id(event.task_id),
+        task_id=clean_task_id(event.task_id) or UNNAMED,
         name=clean_text(event.name, MAX_NAME_LENGTH),
         instruction=clean_text(event.instruction),
         status=clean_status(event.status),

@@ -8,7 +8,6 @@ import re
 
 MAX_TASK_ID_LENGTH = 128
 MAX_TEXT_LENGTH = 2000
-UNNAMED = 'unnamed'
 _MAX_FILE_NAME_LENGTH = 80
 _DIGEST_LENGTH = 12
 
@@ -32,11 +31,11 @@ def clean_text(text: str, limit: int = MAX_TEXT_LENGTH) -> str:
 
 def clean_task_id(task_id: str) -> str:
     """
-    Return ``task_id`` in at most 128 bytes, cleaned as any text; ``'unnamed'`` when empty.
+    Return ``task_id`` in at most 128 bytes, cleaned as any text; an empty one stays empty.
 
     What is too long is cut and ends in a digest of the whole, so that two long ids stay two.
     """
-    cleaned = clean_text(task_id, 4 * MAX_TASK_ID_LENGTH) or UNNAMED
+    cleaned = clean_text(task_id, 4 * MAX_TASK_ID_LENGTH)
     encoded = cleaned.encode('utf-8')
     if len(encoded) <= MAX_TASK_ID_LENGTH:
         return cleaned
