@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inference server as an ASGI application: one websocket endpoint, one inference at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from armor_ros.episodes.diagnosis import ReportStatus
+from armor_ros.errors import ArmorError
+from armor_ros.serving.codec import ProtocolError
+from armor_ros.serving.frame_store import FrameStore, ServerSession
+from armor_ros.serving.messages import (
+    CLOSE_BAD_MESSAGE,
+    CLOSE_BAD_TOKEN,
+    CLOSE_BAD_VERSION,
+    CLOSE_TOO_MANY,
+    PROTOCOL_VERSION,
+    Cancel,
+    Frame,
+    Goodbye,
+    Hello,
+    NeedFrames,
+    Refused,
+    ServerMessage,
+    Started,
+    Submit,
+    Welcome,
+)
+from armor_ros.serving.protocol import decode, encode
+from armor_ros.serving.worker import LoadedModel, ModelWorker
+
+MEGABYTE = 1024 * 1024
+HELLO_SECONDS = 5.0
+DELIVER_SECONDS = 5.0
+MAX_CONNECTIONS = 16
+MAX_UNSENT_MESSAGES = 4096
+
+_logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """One monitor: a queue of encoded messages in front of its websocket."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._loop = asyncio.get_running_loop()
+        self._unsent: asyncio.Queue[bytes] = asyncio.Queue(MAX_UNSENT_MESSAGES)
+        self._writer = asyncio.ensure_future(self._write())
+        self.is_open = True
+
+    def post(self, message: ServerMessage) -> None:
+        """Queue a message."""
+        self._put(encode(message))
+
+    def post_from_thread(self, data: bytes) -> None:
+        """Queue an encoded message, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and so has the connection
+            self._loop.call_soon_threadsafe(self._put, data)
+
+    async def deliver(self) -> None:
+        """Wait until all queued messages were written, a few seconds at most."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._unsent.join(), DELIVER_SECONDS)
+
+    async def close(self, goodbye: Goodbye | None = None) -> None:
+        """End the connection, with a reason if there is one to give."""
+        if goodbye is not None:
+            self.post(goodbye)
+            await self.deliver()
+        self.is_open = False
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+        if goodbye is not None:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                # a close frame has room for 123 bytes
+                reason = goodbye.reason.encode()[:120].decode(errors='ignore')
+                await self._websocket.close(goodbye.code, reason)
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._unsent.put_nowait(data)
+        except asyncio.QueueFull:
+            _logger.warning('a monitor does not read its messages')
+
+    async def _write(self) -> None:
+        while True:
+            data = await self._unsent.get()
+            try:
+                await self._websocket.send_bytes(data)
+            except (RuntimeError, WebSocketDisconnect):
+                self.is_open = False  # the reading side tells the rest
+            finally:
+                self._unsent.task_done()
+
+
+class InferenceServer:
+    """
+    The application and its state; ``app`` is what an ASGI server runs.
+
+    ``load`` is called in the model's thread once the server is up. With an empty ``token`` every
+    connection is taken. ``on_beyond_repair`` is called when only a new process can infer again.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        *,
+        token: str = '',
+        session_bytes: int = 1024 * MEGABYTE,
+        total_bytes: int = 4096 * MEGABYTE,
+        on_beyond_repair: Callable[[], None] | None = None,
+    ) -> None:
+        self._token = token
+        self._store = FrameStore(session_bytes, total_bytes)
+        self._worker = ModelWorker(load, self._store)
+        self._on_beyond_repair = on_beyond_repair
+        self._connections: set[Connection] = set()
+        self._greeting = 0
+        self._complete: asyncio.Queue[ServerSession] = asyncio.Queue()
+        self._running: ServerSession | None = None
+        self.app = Starlette(routes=[WebSocketRoute('/', self._serve)], lifespan=self._lifespan)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.ensure_future(self._load()), asyncio.ensure_future(self._infer())]
+        try:
+            yield
+        finally:
+            for session in [self._running] if self._running else []:
+                session.stop.set()
+            self._worker.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self) -> None:
+        state = await self._worker.load()
+        for connection in self._connections:
+            connection.post(state)
+
+    async def _infer(self) -> None:
+        """Answer complete sessions in the order in which they became complete."""
+        while True:
+            session = await self._complete.get()
+            connection: Connection = session.owner
+            if session.stop.is_set():
+                continue
+            self._running = session
+            connection.post(Started(session.number))
+            # Before inference begins: if it kills this process, the monitor knows what was running
+            await connection.deliver()
+            connection.post_from_thread(
+                await self._worker.diagnose(session, connection.post_from_thread)
+            )
+            self._running = None
+            self._store.forget(session)
+            if self._worker.is_beyond_repair and self._on_beyond_repair is not None:
+                await connection.deliver()
+                self._on_beyond_repair()
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        """Serve one connection."""
+        await websocket.accept()
+        connection = Connection(websocket)
+        try:
+            goodbye = await self._welcome(websocket, connection)
+            if goodbye is None:
+                _logger.info('a monitor connected')
+                goodbye = await self._read(websocket, connection)
+        except WebSocketDisconnect:
+            goodbye = None
+        finally:
+            self._connections.discard(connection)
+            for session in self._store.sessions_of(connection):
+                self._cancel(session)
+        if goodbye is not None:
+            _logger.warning('a connection was closed: %s', goodbye.reason)
+        await connection.close(goodbye)
+
+    async def _welcome(self, websocket: WebSocket, connection: Connection) -> Goodbye | None:
+        """Check the first message; return why the connection is refused, or None."""
+        if self._greeting + len(self._connections) >= MAX_CONNECTIONS:
+            return Goodbye(CLOSE_TOO_MANY, f'more than {MAX_CONNECTIONS} connections')
+        self._greeting += 1
+        try:
+            hello = decode(await asyncio.wait_for(_receive(websocket), HELLO_SECONDS))
+        except asyncio.TimeoutError:
+            return Goodbye(CLOSE_BAD_MESSAGE, f'no Hello within {HELLO_SECONDS:g} s')
+        except ProtocolError as error:
+            return Goodbye(CLOSE_BAD_MESSAGE, str(error))
+        finally:
+            self._greeting -= 1
+        if not isinstance(hello, Hello):
+            return Goodbye(CLOSE_BAD_MESSAGE, 'the first message must be Hello')
+        if hello.version != PROTOCOL_VERSION:
+            return Goodbye(
+                CLOSE_BAD_VERSION,
+                f'the monitor speaks protocol {hello.version}, this server {PROTOCOL_VERSION}: '
+                f'install the same armor_ros on both machines',
+            )
+        if not hmac.compare_digest(hello.token.encode(), self._token.encode()) and self._token:
+            return Goodbye(
+                CLOSE_BAD_TOKEN, 'the token is wrong: give both sides the same token file'
+            )
+        connection.post(Welcome(PROTOCOL_VERSION))
+        connection.post(self._worker.state)
+        self._connections.add(connection)
+        return None
+
+    async def _read(self, websocket: WebSocket, connection: Connection) -> Goodbye:
+        """Take messages until the connection ends (WebSocketDisconnect) or breaks the protocol."""
+        while True:
+            data = await _receive(websocket)
+            try:
+                message = decode(data)
+                if isinstance(message, Frame):
+                    self._take_frame(connection, message)
+                elif isinstance(message, Submit):
+                    self._take_submit(connection, message)
+                elif isinstance(message, Cancel):
+                    session = self._store.find(connection, message.session)
+                    if session is not None:
+                        self._cancel(session)
+                else:
+                    raise ProtocolError(f'{type(message).__name__} is not for a server')
+            except ProtocolError as error:
+                return Goodbye(CLOSE_BAD_MESSAGE, str(error))
+
+    def _take_frame(self, connection: Connection, frame: Frame) -> None:
+        complete = self._store.add(connection, frame)
+        if complete is not None:
+            self._complete.put_nowait(complete)
+
+    def _take_submit(self, connection: Connection, submit: Submit) -> None:
+        number = submit.session
+        if self._worker.state.state != 'ready':
+            text = f'the model is not ready: {self._worker.state.text}'
+            connection.post(Refused(number, ReportStatus.MODEL_NOT_READY, text))
+            return
+        try:
+            session, missing = self._store.submit(connection, submit)
+        except ProtocolError:
+            raise
+        except ArmorError as error:
+            refused = self._store.find(connection, number)
+            if refused is not None:
+                self._store.forget(refused)
+            connection.post(Refused(number, ReportStatus.MODEL_ERROR, str(error)))
+            return
+        if any(missing):
+            connection.post(NeedFrames(number, missing))
+        else:
+            self._complete.put_nowait(session)
+
+    def _cancel(self, session: ServerSession) -> None:
+        """Stop a session; the memory of a running one is freed when inference has ended."""
+        session.stop.set()
+        if session is not self._running:
+            self._store.forget(session)
+
+
+async def _receive(websocket: WebSocket) -> object:
+    """Return the next message; raise WebSocketDisconnect at the connection's end."""
+    message = await websocket.receive()
+    if message['type'] == 'websocket.disconnect':
+        raise WebSocketDisconnect(message.get('code', 1005))
+    data: object = message.get('bytes')
+    return message.get('text') if data is None else data
