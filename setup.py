@@ -24,13 +24,15 @@ def package_files(package):
 INFERENCE = [
     'accelerate',
     'bitsandbytes; platform_system == "Linux"',
+    'huggingface-hub',
     'safetensors',
     'starlette',
+    'tokenizers',
     'torch>=2.5',
     'transformers>=5.3',
     'uvicorn',
 ]
-BAGS = ['rosbags>=0.11']
+BAGS = ['backports.zstd; python_version < "3.14"', 'lz4', 'rosbags>=0.11']
 
 EXTRAS = {
     # armor_ros.serving.server, .inference, .model: the environment named by `interpreter`
@@ -39,8 +41,8 @@ EXTRAS = {
     'evaluation': [*INFERENCE, *BAGS],
     # armor train
     'training': [*INFERENCE, *BAGS],
-    # armor simulate, armor replay
-    'simulation': [*BAGS, 'mujoco>=4.0,<5'],
+    # armor simulate, armor replay, armor demo
+    'simulation': [*BAGS, 'mujoco>=4.0,<5', 'rich'],
     # colcon test runs pytest only where this extra is declared
     'test': ['hypothesis', 'pytest', 'pytest-timeout'],
     'dev': ['import-linter', 'mypy', 'rosbags-image', 'ruff', 'types-PyYAML'],
