@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -168,6 +169,8 @@ def _load_backbone(
     # Quantized layers are made on their device, others are loaded and then moved.
     placement = {'': str(device)} if quantizer is not None else None
     loader: Any = Qwen2_5_VLForConditionalGeneration
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
         backbone, report = loader.from_pretrained(
             folder,
@@ -181,6 +184,9 @@ def _load_backbone(
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ArmorError(f'{folder} cannot be loaded as Qwen2.5-VL: {error}') from error
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
     absent = sorted(report['missing_keys']) + sorted(map(str, report['mismatched_keys']))
     if absent:
         raise ArmorError(

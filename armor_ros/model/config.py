@@ -231,7 +231,9 @@ def config_from_dict(cls: type[Config], data: object, prefix: str = '') -> Confi
     for key, value in data.items():
         if key not in types:
             near = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
-            raise ArmorError(f'unknown key {prefix + str(key)!r}; did you mean {prefix + near[0]!r}?')
+            raise ArmorError(
+                f'unknown key {prefix + str(key)!r}; did you mean {prefix + near[0]!r}?'
+            )
         values[key] = _convert(types[key], value, prefix + key)
     return cls(**values)
 

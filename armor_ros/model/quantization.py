@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
+import sys
 from typing import Any, Literal
 
 import torch
@@ -34,10 +36,9 @@ def quantization_config(quantization: str, device: torch.device) -> Any | None:
         raise ArmorError(
             f'quantization {quantization!r} needs bitsandbytes: pip install bitsandbytes'
         )
+    _import_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
-    # It would warn of a cast at every call of every layer.
-    logging.getLogger('bitsandbytes.autograd._functions').setLevel(logging.ERROR)
     if quantization == '8bit':
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(KEPT_MODULES))
     return BitsAndBytesConfig(
@@ -46,3 +47,19 @@ def quantization_config(quantization: str, device: torch.device) -> Any | None:
         bnb_4bit_compute_dtype=torch.bfloat16 if device.type == 'cuda' else torch.float32,
         llm_int8_skip_modules=list(KEPT_MODULES),
     )
+
+
+def _import_bitsandbytes() -> None:
+    """Import bitsandbytes quietly, and without the compiled code it would fetch from the hub."""
+    # Of these, one warns of a cast at every call of every layer, one of the code not fetched.
+    for name in ('bitsandbytes.autograd._functions', 'bitsandbytes.backends.cpu.ops'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    absent = object()
+    kernels: Any = sys.modules.get('kernels', absent)
+    sys.modules['kernels'] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module('bitsandbytes')
+    finally:
+        del sys.modules['kernels']
+        if kernels is not absent:
+            sys.modules['kernels'] = kernels

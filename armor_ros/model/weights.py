@@ -38,9 +38,9 @@ def find_checkpoint(path: str) -> CheckpointFolder:
     HF_HUB_OFFLINE is set, which leaves what was fetched before. Raises ArmorError.
     """
     folder = Path(path).expanduser()
-    if folder.is_dir():
+    if path and folder.is_dir():
         return CheckpointFolder(folder, folder.resolve().name, '')
-    if folder.exists():
+    if path and folder.exists():
         raise ArmorError(f'checkpoint {path!r} is a file; give the folder that contains it')
     if not _HUB_ID.fullmatch(path) or Path(path.split('/')[0]).exists():
         raise ArmorError(
