@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A demo recording: a robot does some transports, well and badly, and says how it thinks it did."""
+"""A demo recording: transports that go well or badly, and what the robot itself says of them."""
 
 from __future__ import annotations
 

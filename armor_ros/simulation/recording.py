@@ -25,7 +25,8 @@ from armor_ros.simulation.world import CAMERAS
 CAMERA_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 JOINT_STATE_TYPE = 'sensor_msgs/msg/JointState'
 
-_JPEG_QUALITY = 85
+_JPEG_QUALITY = 75
+_STILL = 2e-5  # metres and radians
 _SECOND = 1_000_000_000
 _LATENCY_NS = (9_000_000, 17_000_000)
 
@@ -102,6 +103,8 @@ class Recorder:
         self._types = armor_types()
         self._camera: Camera | None = None
         self._frames = 0
+        self._filmed_state: npt.NDArray[np.float64] | None = None
+        self._filmed: dict[str, bytes] = {}
 
     def __call__(self, cell: Cell) -> None:
         """Take down what is due after a step of the physics."""
@@ -120,15 +123,24 @@ class Recorder:
             self._camera = None
 
     def _film(self, cell: Cell, stamp_ns: int) -> None:
-        if self._camera is None:
-            self._camera = Camera(cell, self._settings.size)
+        self._take_pictures(cell)
         for name in CAMERAS:
-            picture = self._camera.picture(name)
             log_ns = stamp_ns + int(self._rng.integers(*_LATENCY_NS))
-            image = CompressedImage('jpeg', encode_jpeg(picture))
+            image = CompressedImage('jpeg', self._filmed[name])
             topic = f'/{name}/image_raw/compressed'
             self.records.append(BagImage(topic, log_ns, stamp_ns, image))
             self.records.append(self._camera_info(cell, name, stamp_ns, log_ns))
+
+    def _take_pictures(self, cell: Cell) -> None:
+        """Fill ``_filmed``; a cell in which nothing moved is not rendered again."""
+        state = np.array(cell.data.qpos)
+        last = self._filmed_state
+        if last is not None and np.abs(state - last).max() < _STILL:
+            return
+        if self._camera is None:
+            self._camera = Camera(cell, self._settings.size)
+        self._filmed = {name: encode_jpeg(self._camera.picture(name)) for name in CAMERAS}
+        self._filmed_state = state
 
     def _joint_state(self, cell: Cell, stamp_ns: int) -> RawRecord:
         message = self._types.types[JOINT_STATE_TYPE](
@@ -183,7 +195,9 @@ _CAMERA_OBJECT = mujoco.mjtObj.mjOBJ_CAMERA
 def encode_jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
     """Return an RGB picture (H, W, 3) as a JPEG file's bytes."""
     done, data = cv2.imencode(
-        '.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        '.jpg',
+        cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
     )
     if not done:
         raise ArmorError('OpenCV could not encode a picture as JPEG')

@@ -32,7 +32,7 @@ _CYLINDER = mujoco.mjtGeom.mjGEOM_CYLINDER
 _SPHERE = mujoco.mjtGeom.mjGEOM_SPHERE
 _TOTE_RGBA = (0.66, 0.70, 0.74, 1.0)
 _TOTE_RIM_RGBA = (0.42, 0.47, 0.53, 1.0)
-_SHADOW_MAP = 1024
+_SHADOW_MAP = 512
 
 
 def item_body(index: int) -> str:
@@ -67,7 +67,9 @@ def _add_look(spec: Any) -> None:
     spec.visual.global_.offwidth = 1280
     spec.visual.global_.offheight = 960
     spec.visual.map.znear = 0.01
-    spec.visual.map.shadowclip = 0.8
+    spec.visual.map.shadowclip = 1.0
+    spec.stat.center = [0.4, 0.0, 0.1]
+    spec.stat.extent = 0.85  # what the shadow map has to cover, metres
     spec.visual.headlight.ambient = [0.38, 0.38, 0.38]
     spec.visual.headlight.diffuse = [0.22, 0.22, 0.22]
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
@@ -181,7 +183,7 @@ def _add_item(spec: Any, index: int, item: Item) -> None:
 def _add_can(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
     body.add_geom(type=_CYLINDER, size=[0.030, half, 0.0], **solid)
     for side in (-1, 1):
-        body.add_geom(type=_CYLINDER, size=[0.0275, half + 0.001, 0.0], **light)
+        body.add_geom(type=_CYLINDER, size=[0.019, half + 0.001, 0.0], **light)
         body.add_geom(
             type=_CYLINDER, size=[0.0304, 0.004, 0.0], pos=[0, 0, side * (half - 0.008)], **light
         )
@@ -232,7 +234,7 @@ _SHAPE_BUILDERS = {
 def _add_cameras(spec: Any) -> None:
     """Add the fixed cameras; the wrist camera belongs to the arm's own model."""
     for name, pos, target, fovy in (
-        ('front', (1.42, 0.0, 0.70), (0.38, 0.0, 0.20), 52.0),
+        ('front', (1.44, 0.0, 0.74), (0.38, 0.0, 0.245), 53.0),
         ('overhead', (0.56, 0.0, 1.25), (0.43, 0.0, 0.0), 48.0),
     ):
         spec.worldbody.add_camera(
