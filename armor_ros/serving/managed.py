@@ -12,12 +12,11 @@ from pathlib import Path
 
 from armor_ros.errors import ArmorError
 from armor_ros.serving.client import InferenceClient
-from armor_ros.serving.config_hash import config_hash
 from armor_ros.serving.events import ClientEvent, Endpoint, StateChanged, read_token
 from armor_ros.serving.link import Heartbeat
 from armor_ros.serving.supervisor import START_SECONDS, Backoff, InferenceSupervisor
 
-__all__ = ['ManagedInference', 'ServerSettings', 'config_hash']
+__all__ = ['ManagedInference', 'ServerSettings']
 
 DEFAULT_PORT = 7070
 # A checkpoint that cannot be loaded now may be mounted, or fit into memory, later.

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the monitor says of its own health."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from armor_ros.node.health import ERROR, OK, WARN, Finding
+
+if TYPE_CHECKING:
+    from armor_ros.node.monitor import Monitor
+
+SECOND = 1_000_000_000
+# A clock that has shown nothing for so long is worth a warning.
+CLOCK_PATIENCE_SECONDS = 3.0
+
+
+def inspect(node: Monitor) -> list[Finding]:
+    """Return the findings on cameras, clock, tasks and inference, for /diagnostics."""
+    return [*_cameras(node), _clock(node), _tasks(node), _inference(node)]
+
+
+def _cameras(node: Monitor) -> list[Finding]:
+    now = time.monotonic_ns()
+    counters = node.recorder.counters()
+    findings = []
+    for subscription in node.cameras:
+        name = subscription.camera.name
+        last = node.last_message_ns[name]
+        silence = float('inf') if last is None else (now - last) / SECOND
+        health = subscription.health(silence)
+        values = {
+            'topic': subscription.camera.topic,
+            'messages': subscription.messages,
+            'malformed': subscription.malformed,
+            **counters.get(name, {}),
+        }
+        findings.append(Finding(f'camera {name}', health.level, health.message, values))
+    return findings
+
+
+def _clock(node: Monitor) -> Finding:
+    if not node.get_parameter('use_sim_time').value:
+        return Finding('clock', OK, 'system time')
+    if node.now_ns() == 0:
+        return Finding(
+            'clock', WARN, 'use_sim_time is set and nothing has been published on /clock'
+        )
+    standstill = (time.monotonic_ns() - node.clock_moved_ns) / SECOND
+    if standstill > CLOCK_PATIENCE_SECONDS:
+        return Finding('clock', WARN, f'/clock has not moved for {standstill:.0f} s')
+    return Finding('clock', OK, 'simulated time')
+
+
+def _tasks(node: Monitor) -> Finding:
+    values = {'actions': ', '.join(node.actions) or 'none', **node.recorder.task_counters()}
+    if not node.is_active:
+        return Finding('tasks', OK, 'the node is not active', values)
+    values |= {'running': node.desk.running, 'waiting': node.desk.waiting}
+    if node.desk.waiting >= node.parameters.queue_size:
+        return Finding('tasks', WARN, 'the queue is full: further tasks are not answered', values)
+    return Finding('tasks', OK, f'{node.desk.waiting} waiting for inference', values)
+
+
+def _inference(node: Monitor) -> Finding:
+    if not node.is_active:
+        return Finding('inference', OK, 'no model is loaded: the node is not active')
+    state, detail, deaths = node.inference.state()
+    level = {'ready': OK, 'failed': ERROR}.get(state, WARN)
+    return Finding(
+        'inference', level, f'{state}: {detail}' if detail else state, {'deaths': deaths}
+    )

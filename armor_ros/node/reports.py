@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FailureReport messages: made of an episode and a diagnosis, and kept for those who ask."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import KeyValue
+
+from armor_msgs.msg import FailureReport
+from armor_ros.episodes.diagnosis import Diagnosis, ReportStatus, Verdict
+from armor_ros.episodes.episode import Episode
+from armor_ros.episodes.outcome import disagrees
+from armor_ros.episodes.task import MAX_TEXT_LENGTH
+from armor_ros.node.conversions import (
+    NOT_COMPUTED,
+    event_to_message,
+    evidence_to_message,
+    finite,
+    rounds_to_messages,
+    to_duration,
+    to_time,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Spans of one task in nanoseconds of the steady clock."""
+
+    queue_ns: int = 0
+    inference_ns: int = 0
+    total_ns: int = 0
+
+
+def base_report(episode: Episode, now_ns: int, timing: Timing) -> FailureReport:
+    """Return a report of the task and its evidence, with the verdict UNKNOWN."""
+    report = FailureReport(
+        task=event_to_message(episode.task),
+        task_start=to_time(episode.start_ns),
+        failure_probability=0.5,
+        detection_entropy=NOT_COMPUTED,
+        explanation_entropy=NOT_COMPUTED,
+        combined_entropy=NOT_COMPUTED,
+        cameras=[evidence_to_message(clip.evidence) for clip in episode.clips],
+        clip_start=to_time(episode.clip_start_ns),
+        clip_end=to_time(episode.clip_end_ns),
+        truncated=episode.truncated,
+        queue_time=to_duration(timing.queue_ns),
+        inference_time=to_duration(timing.inference_ns),
+        total_time=to_duration(timing.total_ns),
+    )
+    report.header.stamp = to_time(now_ns)
+    return report
+
+
+def unknown_report(
+    episode: Episode, status: ReportStatus, text: str, now_ns: int, timing: Timing
+) -> FailureReport:
+    """Return the report of a task on which no answer could be made."""
+    report = base_report(episode, now_ns, timing)
+    report.status = int(status)
+    report.status_text = text[:MAX_TEXT_LENGTH]
+    return report
+
+
+def diagnosis_report(
+    episode: Episode, diagnosis: Diagnosis, config_hash: str, now_ns: int, timing: Timing
+) -> FailureReport:
+    """
+    Return the report of a diagnosis.
+
+    A probability that is not a finite number makes it UNKNOWN with MODEL_ERROR.
+    """
+    if not math.isfinite(diagnosis.failure_probability):
+        text = 'the model answered with a probability that is not a number'
+        return unknown_report(episode, ReportStatus.MODEL_ERROR, text, now_ns, timing)
+    report = base_report(episode, now_ns, timing)
+    report.verdict = int(diagnosis.verdict)
+    report.failure_probability = diagnosis.failure_probability
+    report.calibrated = diagnosis.calibrated
+    report.target_error = diagnosis.target_error
+    report.detection_entropy = finite(diagnosis.detection_entropy)
+    report.explanation_entropy = finite(diagnosis.explanation_entropy)
+    report.combined_entropy = finite(diagnosis.combined_entropy)
+    report.explanation = diagnosis.explanation[:MAX_TEXT_LENGTH]
+    report.disagrees_with_status = disagrees(episode.task.status, diagnosis.verdict)
+    report.rounds = diagnosis.rounds
+    report.trajectories = diagnosis.settings.trajectories
+    report.temperature = diagnosis.settings.temperature
+    report.trace = rounds_to_messages(diagnosis.trace)
+    report.selected = diagnosis.selected
+    model = diagnosis.model
+    report.model_id = model.model_id
+    report.model_revision = model.revision
+    report.weights_hash = model.weights_hash
+    report.quantization = model.quantization
+    report.config_hash = config_hash
+    report.extra = [KeyValue(key='model_trained', value=str(model.trained).lower())]
+    return report
+
+
+def provisional_report(
+    episode: Episode, failure_probability: float, now_ns: int, timing: Timing
+) -> FailureReport:
+    """Return the report of a first detection, before any explanation."""
+    report = base_report(episode, now_ns, timing)
+    verdict = Verdict.FAILURE if failure_probability >= 0.5 else Verdict.SUCCESS
+    report.verdict = int(verdict)
+    report.failure_probability = failure_probability
+    report.disagrees_with_status = disagrees(episode.task.status, verdict)
+    report.provisional = True
+    return report
+
+
+class ReportHistory:
+    """The last reports, newest last, bounded in number."""
+
+    def __init__(self, size: int) -> None:
+        self._reports: deque[FailureReport] = deque(maxlen=size)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def add(self, report: FailureReport) -> None:
+        """Keep a report; the oldest goes when the history is full."""
+        self._reports.append(report)
+
+    def find(
+        self, task_id: str = '', count: int = 1, include_provisional: bool = False
+    ) -> list[FailureReport]:
+        """Return at most ``count`` reports, newest first, of one task or (empty id) of any."""
+        found = [
+            report
+            for report in reversed(self._reports)
+            if (not task_id or report.task.task_id == task_id)
+            and (include_provisional or not report.provisional)
+        ]
+        return found[:count]

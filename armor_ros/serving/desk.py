@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desk between recorder and inference: every task that ends leaves it once, answered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from armor_ros.episodes.decoding import CompressedImage, RawImage
+from armor_ros.episodes.diagnosis import (
+    Diagnosis,
+    RefinementSettings,
+    ReportStatus,
+    Round,
+)
+from armor_ros.episodes.episode import Episode
+from armor_ros.episodes.goal_tracker import GoalState
+from armor_ros.episodes.outcome import check_frames
+from armor_ros.episodes.recorder import EpisodeRecorder
+from armor_ros.episodes.task import TaskEvent, TaskPhase
+from armor_ros.serving.client import (
+    Answer,
+    ClientEvent,
+    Detection,
+    InferenceClient,
+    NoAnswer,
+    RoundDone,
+    Started,
+)
+
+SECOND = 1_000_000_000
+# Steady seconds beyond post-roll and settling after which a task is taken as it is, although the
+# clock of the stamps stands still (a paused simulation, the end of a replayed bag).
+STALLED_CLOCK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    The end of one task: a diagnosis, or the status and text that say why there is none.
+
+    Spans are nanoseconds of the steady clock: waiting, inference, and all since the end of the
+    task was received.
+    """
+
+    episode: Episode
+    diagnosis: Diagnosis | None
+    status: ReportStatus
+    text: str
+    queue_ns: int
+    inference_ns: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """
+    News of a task on its way to its outcome.
+
+    All fields but the episode are empty when inference has just begun; then comes the first
+    detection, then the answers of each round.
+    """
+
+    episode: Episode
+    failure_probability: float | None = None
+    rounds: tuple[Round, ...] = ()
+
+
+@dataclass(slots=True)
+class _Submitted:
+    episode: Episode
+    ended_ns: int
+    submitted_ns: int
+
+
+class TaskDesk:
+    """
+    Feeds the recorder, streams frames to inference while tasks run, and collects the answers.
+
+    Not thread-safe: all methods belong to one thread, ``handle`` included, to which the owner
+    brings the client's events. ``steady`` is a monotonic clock in nanoseconds. ``on_outcome`` is
+    called exactly once for each ended task; ``on_progress`` any number of times before.
+    """
+
+    def __init__(
+        self,
+        recorder: EpisodeRecorder,
+        client: InferenceClient,
+        settings: Callable[[], RefinementSettings],
+        steady: Callable[[], int],
+        on_outcome: Callable[[Outcome], None],
+        on_progress: Callable[[Progress], None],
+        wait_seconds: float,
+    ) -> None:
+        self._recorder = recorder
+        self._client = client
+        self._settings = settings
+        self._steady = steady
+        self._on_outcome = on_outcome
+        self._on_progress = on_progress
+        self._wait_ns = int((wait_seconds + STALLED_CLOCK_SECONDS) * SECOND)
+        self._numbers = itertools.count(1)
+        # Task ids may come again (a looping bag), sessions never do.
+        self._open: dict[str, str] = {}
+        self._ended: dict[str, int] = {}
+        self._submitted: dict[str, _Submitted] = {}
+        self._unwanted: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that were given to inference and are not answered yet."""
+        return len(self._submitted)
+
+    @property
+    def running(self) -> int:
+        """Tasks that have started and not ended."""
+        return len(self._open)
+
+    def task_event(self, event: TaskEvent, now_ns: int) -> None:
+        """Take a task's start or end."""
+        self._follow(self._recorder.add_event(event, now_ns))
+
+    def goal_status(self, action: str, goals: Sequence[GoalState], now_ns: int) -> None:
+        """Take an action's status array."""
+        self._follow(self._recorder.add_status(action, goals, now_ns))
+
+    def window(self, event: TaskEvent, start_ns: int) -> None:
+        """Take a task that is given by its bounds, after the fact."""
+        self._recorder.window(event, start_ns)
+        self._ended[event.task_id] = self._steady()
+
+    def image(
+        self, camera: str, stamp_ns: int, now_ns: int, image: RawImage | CompressedImage
+    ) -> None:
+        """Take an image that ``recorder.wants`` has asked for."""
+        kept = self._recorder.add_image(camera, stamp_ns, now_ns, image)
+        if kept is None:
+            return
+        for task_id in kept.tasks:
+            session = self._open.get(task_id)
+            if session is not None:
+                self._client.push(session, kept.camera, kept.stamp_ns, kept.frame)
+
+    def tick(self, now_ns: int) -> None:
+        """Hand over the tasks whose clip is complete; to be called about twenty times a second."""
+        for episode in self._recorder.advance(now_ns):
+            self._submit(episode)
+        if any(self._steady() - ended > self._wait_ns for ended in self._ended.values()):
+            for episode in self._recorder.flush():
+                self._submit(episode)
+
+    def cancel(self, task_id: str) -> None:
+        """Give up on the answer to a task; its outcome is CANCELED."""
+        if task_id in self._ended:
+            self._unwanted.add(task_id)
+        for session, task in list(self._submitted.items()):
+            if task.episode.task.task_id == task_id:
+                self._client.cancel(session)
+
+    def close(self) -> None:
+        """Answer all that has ended and is not answered with CANCELED."""
+        text = 'the monitor was deactivated before the answer'
+        for episode in self._recorder.flush():
+            ended = self._ended.pop(episode.task.task_id, self._steady())
+            self._finish(_Submitted(episode, ended, self._steady()), ReportStatus.CANCELED, text)
+        for session in list(self._submitted):
+            task = self._submitted.pop(session)
+            self._client.cancel(session)
+            self._finish(task, ReportStatus.CANCELED, text)
+        for session in self._open.values():
+            self._client.cancel(session)
+        self._open.clear()
+
+    def handle(self, event: ClientEvent) -> None:
+        """Take one event of the inference client; events of sessions already answered pass by."""
+        session = getattr(event, 'session', None)
+        task = self._submitted.get(session) if session is not None else None
+        if task is None or session is None:
+            return
+        if isinstance(event, Started):
+            self._on_progress(Progress(task.episode))
+        elif isinstance(event, Detection):
+            self._on_progress(Progress(task.episode, event.failure_probability))
+        elif isinstance(event, RoundDone):
+            self._on_progress(Progress(task.episode, rounds=event.rounds))
+        elif isinstance(event, Answer):
+            del self._submitted[session]
+            self._answer(task, event)
+        elif isinstance(event, NoAnswer):
+            del self._submitted[session]
+            self._finish(task, event.status, event.text)
+
+    def _follow(self, events: Sequence[TaskEvent]) -> None:
+        for event in events:
+            if event.phase is TaskPhase.START:
+                session = str(next(self._numbers))
+                self._open[event.task_id] = session
+                self._client.open(session)
+                for kept in self._recorder.frames_of(event.task_id):
+                    self._client.push(session, kept.camera, kept.stamp_ns, kept.frame)
+            else:
+                self._ended[event.task_id] = self._steady()
+
+    def _submit(self, episode: Episode) -> None:
+        task_id = episode.task.task_id
+        session = self._open.pop(task_id, None)
+        now = self._steady()
+        task = _Submitted(episode, self._ended.pop(task_id, now), now)
+        if task_id in self._unwanted:
+            self._unwanted.discard(task_id)
+            status, text = ReportStatus.CANCELED, 'the verdict was no longer wanted'
+        else:
+            status, text = check_frames(episode, self._newest_stamps())
+        if status is not ReportStatus.OK:
+            if session is not None:
+                self._client.cancel(session)
+            self._finish(task, status, text)
+            return
+        if session is None:
+            session = str(next(self._numbers))
+            self._client.open(session)
+        self._submitted[session] = task
+        self._client.submit(session, episode, self._settings())
+
+    def _newest_stamps(self) -> dict[str, int]:
+        counters = self._recorder.counters()
+        return {camera: int(values['last_stamp_ns']) for camera, values in counters.items()}
+
+    def _answer(self, task: _Submitted, answer: Answer) -> None:
+        self._on_outcome(
+            Outcome(
+                episode=task.episode,
+                diagnosis=answer.diagnosis,
+                status=ReportStatus.OK,
+                text='',
+                queue_ns=int(answer.queue_seconds * SECOND),
+                inference_ns=int(answer.inference_seconds * SECOND),
+                total_ns=self._steady() - task.ended_ns,
+            )
+        )
+
+    def _finish(self, task: _Submitted, status: ReportStatus, text: str) -> None:
+        now = self._steady()
+        self._on_outcome(
+            Outcome(
+                episode=task.episode,
+                diagnosis=None,
+                status=status,
+                text=text,
+                queue_ns=now - task.submitted_ns,
+                inference_ns=0,
+                total_ns=now - task.ended_ns,
+            )
+        )
