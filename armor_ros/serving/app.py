@@ -41,7 +41,6 @@ MEGABYTE = 1024 * 1024
 HELLO_SECONDS = 5.0
 DELIVER_SECONDS = 5.0
 MAX_CONNECTIONS = 16
-MAX_UNSENT_MESSAGES = 4096
 
 _logger = logging.getLogger(__name__)
 
@@ -52,9 +51,9 @@ class Connection:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._loop = asyncio.get_running_loop()
-        self._unsent: asyncio.Queue[bytes] = asyncio.Queue(MAX_UNSENT_MESSAGES)
+        self._unsent: asyncio.Queue[bytes] = asyncio.Queue()
         self._writer = asyncio.ensure_future(self._write())
-        self.is_open = True
+        self._is_open = True
 
     def post(self, message: ServerMessage) -> None:
         """Queue a message."""
@@ -75,9 +74,12 @@ class Connection:
         if goodbye is not None:
             self.post(goodbye)
             await self.deliver()
-        self.is_open = False
+        self._is_open = False
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
+        while not self._unsent.empty():
+            self._unsent.get_nowait()
+            self._unsent.task_done()
         if goodbye is not None:
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                 # a close frame has room for 123 bytes
@@ -85,10 +87,8 @@ class Connection:
                 await self._websocket.close(goodbye.code, reason)
 
     def _put(self, data: bytes) -> None:
-        try:
+        if self._is_open:
             self._unsent.put_nowait(data)
-        except asyncio.QueueFull:
-            _logger.warning('a monitor does not read its messages')
 
     async def _write(self) -> None:
         while True:
@@ -96,7 +96,7 @@ class Connection:
             try:
                 await self._websocket.send_bytes(data)
             except (RuntimeError, WebSocketDisconnect):
-                self.is_open = False  # the reading side tells the rest
+                self._is_open = False  # the reading side tells the rest
             finally:
                 self._unsent.task_done()
 
@@ -134,8 +134,8 @@ class InferenceServer:
         try:
             yield
         finally:
-            for session in [self._running] if self._running else []:
-                session.stop.set()
+            if self._running is not None:
+                self._running.stop.set()
             self._worker.close()
             for task in tasks:
                 task.cancel()

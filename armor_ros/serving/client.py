@@ -32,6 +32,7 @@ from armor_ros.serving.events import (
 from armor_ros.serving.ledger import Ledger
 from armor_ros.serving.link import Heartbeat, Link, LinkLost
 from armor_ros.serving.manifest import frame_message
+from armor_ros.serving.protocol import encode
 
 __all__ = [
     'Answer',
@@ -50,7 +51,7 @@ __all__ = [
 
 STREAM_BYTES = 32 * 1024 * 1024
 FIRST_RETRY_SECONDS = 0.1
-LONGEST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 0.5
 REFUSED_RETRY_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
@@ -261,12 +262,12 @@ class InferenceClient:
             return
         session.streamed = True
 
-        def make() -> messages.Frame | None:
+        def make() -> bytes | None:
             # submit sends what is still missing by then, in the order of need
             if self._ledger.streaming(name) is not session:
                 return None
             try:
-                return frame_message(session.number, camera, stamp_ns, frame)
+                return encode(frame_message(session.number, camera, stamp_ns, frame))
             except ProtocolError as error:
                 _logger.warning('a frame was not streamed: %s', error)
                 return None

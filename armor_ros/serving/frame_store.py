@@ -16,9 +16,11 @@ from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.manifest import assemble, pack_indices
-from armor_ros.serving.messages import ClipManifest, Frame, Submit
+from armor_ros.serving.messages import ClipManifest, Frame, Submit, frame_count
 
 FrameKey = tuple[str, int]
+# What a frame costs beside its pixels, so that many tiny frames cannot exceed the bounds.
+FRAME_OVERHEAD = 512
 
 
 @dataclass(slots=True, eq=False)
@@ -86,8 +88,9 @@ class FrameStore:
             del session.wanted[key]
             session.frames[key] = frame.data
             return None if session.wanted else session
-        old = len(session.frames.get(key, b''))
-        growth = len(frame.data) - old
+        held = session.frames.get(key)
+        growth = len(frame.data) + FRAME_OVERHEAD
+        growth -= 0 if held is None else len(held) + FRAME_OVERHEAD
         if session.nbytes + growth > self._session_bytes:
             return None
         if self.nbytes + growth > self._total_bytes:
@@ -192,4 +195,7 @@ def _named_frames(clip: ClipManifest) -> list[tuple[FrameKey, tuple[int, int, in
 
 
 def _episode_bytes(submit: Submit) -> int:
-    return sum(len(clip.stamps) // 8 * clip.height * clip.width * 3 for clip in submit.clips)
+    return sum(
+        frame_count(clip) * (clip.height * clip.width * 3 + FRAME_OVERHEAD)
+        for clip in submit.clips
+    )

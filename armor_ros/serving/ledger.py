@@ -14,6 +14,7 @@ from armor_ros.serving import events, messages
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.link import Link
 from armor_ros.serving.manifest import frame_message, submit_message, unpack_indices
+from armor_ros.serving.protocol import encode
 
 # One session runs on the server and one waits there with its frames; the others wait here.
 SESSIONS_ON_SERVER = 2
@@ -187,8 +188,8 @@ class Ledger:
             else:
                 session.on_server = True
 
-    def _frames(self, session: Session, missing: tuple[bytes, ...]) -> Iterator[messages.Frame]:
-        """Yield the frames that the server lacks, until the session is answered."""
+    def _frames(self, session: Session, missing: tuple[bytes, ...]) -> Iterator[bytes]:
+        """Yield encoded the frames that the server lacks, until the session is answered."""
         if session.episode is None:
             return
         for clip, packed in zip(session.episode.clips, missing, strict=False):
@@ -196,11 +197,13 @@ class Ledger:
                 if session.number not in self._submitted:
                     return
                 if index < len(clip.stamps_ns):
-                    yield frame_message(
-                        session.number,
-                        clip.evidence.camera,
-                        int(clip.stamps_ns[index]),
-                        clip.frames[index],
+                    yield encode(
+                        frame_message(
+                            session.number,
+                            clip.evidence.camera,
+                            int(clip.stamps_ns[index]),
+                            clip.frames[index],
+                        )
                     )
 
     def _expire(self, session: Session) -> None:

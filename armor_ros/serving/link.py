@@ -14,6 +14,7 @@ from typing import Any
 import websockets
 import websockets.exceptions
 
+from armor_ros.serving import compat
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.events import Endpoint
 from armor_ros.serving.messages import (
@@ -21,7 +22,6 @@ from armor_ros.serving.messages import (
     CLOSE_BAD_VERSION,
     PROTOCOL_VERSION,
     ClientMessage,
-    Frame,
     Goodbye,
     Hello,
     ServerMessage,
@@ -34,6 +34,8 @@ MAX_REPLY_BYTES = 8 * 1024 * 1024
 # Linux: keep unsent bytes in our own queue, so that a ping need not wait behind old frames.
 _TCP_NOTSENT_LOWAT = getattr(socket, 'TCP_NOTSENT_LOWAT', 25)
 _UNSENT_BYTES = 256 * 1024
+
+compat.mend_websockets()
 
 
 class LinkLost(Exception):  # noqa: N818 (it tells of an event, not of a mistake)
@@ -80,8 +82,8 @@ class Link:
         self._on_message = on_message
         self._on_streamed = on_streamed
         self._control: collections.deque[bytes] = collections.deque()
-        self._uploads: collections.deque[Iterator[Frame]] = collections.deque()
-        self._streamed: collections.deque[tuple[int, Callable[[], Frame | None]]] = (
+        self._uploads: collections.deque[Iterator[bytes]] = collections.deque()
+        self._streamed: collections.deque[tuple[int, Callable[[], bytes | None]]] = (
             collections.deque()
         )
         self._work = asyncio.Event()
@@ -96,13 +98,13 @@ class Link:
         self._control.append(encode(message))
         self._work.set()
 
-    def upload(self, frames: Iterator[Frame]) -> None:
-        """Queue frames that the server asked for, drawn one by one as the link takes them."""
+    def upload(self, frames: Iterator[bytes]) -> None:
+        """Queue encoded frames, drawn one by one as the link takes them."""
         self._uploads.append(frames)
         self._work.set()
 
-    def stream(self, size: int, make: Callable[[], Frame | None]) -> None:
-        """Queue a frame of ``size`` bytes, made when its turn comes (None: no longer wanted)."""
+    def stream(self, size: int, make: Callable[[], bytes | None]) -> None:
+        """Queue a frame of ``size`` bytes, encoded when its turn comes (None: not wanted)."""
         self._streamed.append((size, make))
         self._work.set()
 
@@ -211,7 +213,7 @@ class Link:
                 if frame is None:
                     self._uploads.popleft()
                 else:
-                    await self._websocket.send(encode(frame))
+                    await self._websocket.send(frame)
             elif self._streamed:
                 await self._write_streamed()
             else:
@@ -222,7 +224,7 @@ class Link:
         try:
             frame = make()
             if frame is not None:
-                await self._websocket.send(encode(frame))
+                await self._websocket.send(frame)
         finally:
             self._on_streamed(size)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import tempfile
@@ -10,9 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from armor_ros.episodes.diagnosis import ReportStatus
 from armor_ros.errors import ArmorError
 from armor_ros.serving.client import InferenceClient
-from armor_ros.serving.events import ClientEvent, Endpoint, StateChanged, read_token
+from armor_ros.serving.events import (
+    ClientEvent,
+    Endpoint,
+    NoAnswer,
+    StateChanged,
+    read_token,
+)
 from armor_ros.serving.link import Heartbeat
 from armor_ros.serving.supervisor import START_SECONDS, Backoff, InferenceSupervisor
 
@@ -150,6 +158,14 @@ class ManagedInference:
             if event.state == 'failed':
                 self._load_failure = event.text
                 self._supervisor.kill_later(RELOAD_SECONDS, event.text)
+        if (
+            isinstance(event, NoAnswer)
+            and event.status is ReportStatus.MODEL_NOT_READY
+            and self._supervisor is not None
+            and self._supervisor.last_death
+        ):
+            text = f'{event.text}; of late, {self._supervisor.last_death}'
+            event = dataclasses.replace(event, text=text)
         self._on_event(event)
 
     def _kill(self, reason: str) -> None:

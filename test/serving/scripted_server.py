@@ -22,7 +22,7 @@ from armor_ros.serving.worker import LoadedModel
 INFO = ModelInfo('scripted', '1', 'none', '0' * 16, False)
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """The inference was asked to end."""
 
 
