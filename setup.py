@@ -45,7 +45,8 @@ EXTRAS = {
     'simulation': [*BAGS, 'mujoco>=4.0,<5', 'rich'],
     # colcon test runs pytest only where this extra is declared
     'test': ['hypothesis', 'pytest', 'pytest-timeout'],
-    'dev': ['import-linter', 'mypy', 'rosbags-image', 'ruff', 'types-PyYAML'],
+    # linters, and what the tests compare with
+    'dev': ['import-linter', 'mypy', 'pillow', 'rosbags-image', 'ruff', 'types-PyYAML'],
 }
 
 setup(
