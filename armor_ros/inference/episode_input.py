@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from armor_ros.episodes.collage import render_collage
 from armor_ros.episodes.diagnosis import InputMode
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
@@ -45,8 +46,6 @@ def episode_input(
     if mode is InputMode.CLIP:
         vision = clip_input(clip.frames, episode.fps, config.image_size, geometry)
         return EpisodeInput(vision, None)
-    from armor_ros.episodes.collage import render_collage
-
     views = tuple(
         each.evidence.camera
         for each in episode.clips

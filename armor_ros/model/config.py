@@ -12,7 +12,7 @@ import string
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from armor_ros.episodes.diagnosis import InputMode
 from armor_ros.errors import ArmorError
@@ -139,7 +139,7 @@ class CollageConfig:
     columns: int = 8
     cell_height: int = 168
     cell_width: int = 168
-    selection: str = 'uniform'
+    selection: Literal['uniform', 'keyframes'] = 'uniform'
     annotate: bool = True
 
     def __post_init__(self) -> None:
@@ -147,10 +147,6 @@ class CollageConfig:
             raise ArmorError(
                 f'collage is {self.columns} columns of {self.cell_height}x{self.cell_width} '
                 'pixels; each number must be at least 1'
-            )
-        if self.selection not in ('uniform', 'keyframes'):
-            raise ArmorError(
-                f'collage.selection is {self.selection!r}; it must be "uniform" or "keyframes"'
             )
 
 
@@ -247,6 +243,11 @@ def _convert(expected: Any, value: object, name: str) -> object:
         if value not in choices:
             raise ArmorError(f'{name} is {value!r}; it must be one of {", ".join(choices)}')
         return expected(value)
+    if typing.get_origin(expected) is Literal:
+        choices = list(typing.get_args(expected))
+        if value not in choices:
+            raise ArmorError(f'{name} is {value!r}; it must be one of {", ".join(choices)}')
+        return value
     if typing.get_origin(expected) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ArmorError(f'{name} is {value!r}; it must be a list')

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Algorithm 2 on hand-made distributions: scores, stopping, and which answer is returned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy, Round
+from armor_ros.errors import ArmorError
+from armor_ros.inference.algorithm2 import Detection, Explanation, Refinement, refine
+from armor_ros.inference.errors import ModelError
+from armor_ros.model.prompts import PreviousAnswer
+
+SETTINGS = RefinementSettings(rounds=4, trajectories=3, entropy_weight=0.1, tolerance=1e-4)
+
+
+class Scripted:
+    """
+    A policy that says what the test wrote down.
+
+    ``script[t][m]`` is (failure probability, detection entropy, explanation entropy).
+    """
+
+    def __init__(self, script: Sequence[Sequence[tuple[float, float, float]]]) -> None:
+        self.script = script
+        self.detected: list[list[PreviousAnswer]] = []
+        self.explained: list[tuple[int, list[PreviousAnswer]]] = []
+
+    def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
+        row = self.script[len(self.detected)]
+        self.detected.append(list(previous))
+        return [Detection(p, h) for (p, h, _), _ in zip(row, previous, strict=False)]
+
+    def explain(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Explanation]:
+        row = self.script[round_index]
+        self.explained.append((round_index, list(previous)))
+        return [Explanation(f'e{round_index}{m}', h) for m, (_, _, h) in enumerate(row)]
+
+
+def level(value: float, trajectories: int = 3) -> list[tuple[float, float, float]]:
+    """Return a round in which the first trajectory is best, with C = value."""
+    return [(0.9, value, 0.0 if m == 0 else 1.0) for m in range(trajectories)]
+
+
+def run(script: Any, **changes: Any) -> Refinement:
+    return refine(Scripted(script), replace(SETTINGS, **changes))
+
+
+def test_combined_entropy_and_the_best_of_a_round() -> None:
+    outcome = run([[(0.9, 0.3, 2.0), (0.9, 0.3, 1.0), (0.9, 0.3, 1.5)]], rounds=1)
+    assert [answer.combined_entropy for answer in outcome.trace] == pytest.approx([0.5, 0.4, 0.45])
+    assert [answer.best for answer in outcome.trace] == [False, True, False]
+    assert outcome.selected == 1
+    assert outcome.trace[1] == Round(0, 1, 0.9, True, 'e01', 0.3, 1.0, 0.3 + 0.1, True)
+
+
+def test_entropy_weight() -> None:
+    # Round 0 has one detection; from round 1 on lambda decides between the two parts.
+    script = [level(9.0, 2), [(0.9, 0.3, 2.0), (0.9, 0.5, 0.0)]]
+    assert run(script, rounds=2, trajectories=2, entropy_weight=0.0).selected == 2
+    assert run(script, rounds=2, trajectories=2, entropy_weight=0.2).selected == 3
+
+
+def test_the_first_of_equals_is_best() -> None:
+    outcome = run([[(0.9, 0.3, 1.0)] * 3], rounds=1)
+    assert [answer.best for answer in outcome.trace] == [True, False, False]
+
+
+def test_runs_all_rounds_while_entropy_falls() -> None:
+    outcome = run([level(0.6), level(0.5), level(0.4), level(0.3)])
+    assert [answer.round for answer in outcome.trace] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert [answer.trajectory for answer in outcome.trace] == [0, 1, 2] * 4
+    assert outcome.selected == 9
+
+
+@pytest.mark.parametrize(
+    ('fall', 'rounds'),
+    [(0.2, 4), (1.001e-4, 4), (0.999e-4, 2), (0.0, 2), (-0.1, 2)],
+)
+def test_stops_when_the_fall_is_within_the_tolerance(fall: float, rounds: int) -> None:
+    levels = [level(0.6 - fall * index) for index in range(4)]
+    assert run(levels).trace[-1].round == rounds - 1
+
+
+def test_tolerance_is_measured_from_the_lowest_so_far() -> None:
+    script = [level(0.6), level(0.4), level(0.35), level(0.1)]
+    assert run(script, tolerance=0.1).trace[-1].round == 2
+    assert run(script, tolerance=0.0).trace[-1].round == 3
+
+
+def test_return_policies_differ_after_a_rise() -> None:
+    script = [level(0.6), level(0.4), level(0.5), level(0.1)]
+    last, best = (run(script, return_policy=policy) for policy in ReturnPolicy)
+    assert last.trace == best.trace
+    assert last.trace[last.selected].round == 2, 'the paper returns the round it stops at'
+    assert best.trace[best.selected].round == 1
+
+
+def test_return_best_takes_the_earliest_of_equals() -> None:
+    outcome = run([level(0.4), level(0.4)], return_policy=ReturnPolicy.BEST)
+    assert outcome.selected == 0
+
+
+def test_every_trajectory_follows_its_own_answers() -> None:
+    script = [
+        [(0.9, 0.6, 0.3), (0.9, 0.6, 0.2), (0.9, 0.6, 0.1)],
+        [(0.8, 0.5, 0.3), (0.2, 0.5, 0.2), (0.5, 0.5, 0.1)],
+        level(0.1),
+    ]
+    policy = Scripted(script)
+    refine(policy, replace(SETTINGS, rounds=3))
+    assert policy.detected[0] == [PreviousAnswer()], 'one detection serves round 0'
+    assert policy.explained[0] == (0, [PreviousAnswer()] * 3)
+    first = [PreviousAnswer(True, f'e0{m}') for m in range(3)]
+    assert policy.detected[1] == first
+    assert policy.explained[1] == (1, first)
+    second = [PreviousAnswer(failed, f'e1{m}') for m, failed in enumerate((True, False, True))]
+    assert policy.detected[2] == second
+    assert policy.explained[2] == (2, second)
+
+
+def test_round_0_gives_every_trajectory_the_same_detection() -> None:
+    outcome = run([[(0.7, 0.3, 1.0), (0.1, 0.9, 1.0), (0.2, 0.8, 1.0)]], rounds=1)
+    assert {answer.failure_probability for answer in outcome.trace} == {0.7}
+    assert {answer.detection_entropy for answer in outcome.trace} == {0.3}
+
+
+def test_label_is_the_likelier_and_a_tie_fails() -> None:
+    for probability, failed in ((0.4999, False), (0.5, True), (0.5001, True)):
+        outcome = run([[(probability, 0.3, 1.0)] * 3], rounds=1)
+        assert {answer.failed for answer in outcome.trace} == {failed}
+
+
+def test_sampled_labels_follow_the_probability() -> None:
+    count = 2000
+    script = [[(0.25, 0.3, 1.0)] * count]
+    outcome = run(script, rounds=1, trajectories=count, sample_label=True)
+    failed = [answer.failed for answer in outcome.trace]
+    assert sum(failed) / count == pytest.approx(0.25, abs=0.04)
+    again = run(script, rounds=1, trajectories=count, sample_label=True)
+    assert failed == [answer.failed for answer in again.trace]
+    other = run(script, rounds=1, trajectories=count, sample_label=True, seed=1)
+    assert failed != [answer.failed for answer in other.trace]
+
+
+def test_callbacks_come_in_order() -> None:
+    calls: list[Any] = []
+    policy = Scripted([level(0.6), level(0.5), level(0.5)])
+    explain = policy.explain
+
+    def recorded(previous: Sequence[PreviousAnswer], round_index: int) -> list[Explanation]:
+        calls.append('explain')
+        return explain(previous, round_index)
+
+    policy.explain = recorded  # type: ignore[method-assign]
+    outcome = refine(policy, SETTINGS, calls.append, lambda value: calls.append(value))
+    rounds = [outcome.trace[start : start + 3] for start in (0, 3, 6)]
+    assert calls == [0.9, 'explain', rounds[0], 'explain', rounds[1], 'explain', rounds[2]]
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+@pytest.mark.parametrize('place', [0, 1, 2])
+def test_numbers_that_are_not_finite(bad: float, place: int) -> None:
+    row = [0.5, 0.5, 0.5]
+    row[place] = bad
+    with pytest.raises(ModelError, match='round 0, trajectory 0'):
+        run([[tuple(row)] * 3])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'part'),
+    [
+        ({'rounds': 0}, 'rounds is 0'),
+        ({'trajectories': 0}, 'trajectories is 0'),
+        ({'max_new_tokens': 0}, 'max_new_tokens is 0'),
+        ({'tolerance': -1.0}, 'tolerance is -1.0'),
+        ({'temperature': math.nan}, 'temperature is nan'),
+        ({'entropy_weight': math.inf}, 'entropy_weight is inf'),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, Any], part: str) -> None:
+    with pytest.raises(ArmorError) as caught:
+        run([level(0.5)] * 4, **changes)
+    assert part in str(caught.value)
+
+
+def test_the_defaults_are_those_of_table_5() -> None:
+    assert RefinementSettings() == RefinementSettings(
+        rounds=4,
+        trajectories=3,
+        tolerance=1e-4,
+        entropy_weight=0.1,
+        temperature=0.7,
+        return_policy=ReturnPolicy.LAST,
+        sample_label=False,
+    )
