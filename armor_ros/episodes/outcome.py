@@ -3,20 +3,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import hashlib
-import json
 from collections.abc import Mapping
-from typing import Any
 
-from armor_ros.episodes.diagnosis import ModelInfo, RefinementSettings, ReportStatus, Verdict
+from armor_ros.episodes.diagnosis import ReportStatus, Verdict
 from armor_ros.episodes.episode import CameraEvidence, Episode
-from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.task import TaskStatus
 
 _SECOND = 1e9
-_HASH_LENGTH = 16
 
 
 def check_frames(
@@ -62,19 +55,6 @@ def disagrees(status: TaskStatus, verdict: Verdict) -> bool:
         (TaskStatus.SUCCEEDED, Verdict.FAILURE),
         (TaskStatus.ABORTED, Verdict.SUCCESS),
     )
-
-
-def config_hash(
-    episodes: EpisodeSettings, refinement: RefinementSettings, model: ModelInfo
-) -> str:
-    """Return a short hash of every setting that can change a verdict, the weights included."""
-    settings = [dataclasses.asdict(part) for part in (episodes, refinement, model)]
-    text = json.dumps(settings, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, enum.Enum) else str(value)
 
 
 def _describe(camera: CameraEvidence, episode: Episode, newest_ns: Mapping[str, int]) -> str:

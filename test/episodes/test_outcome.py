@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from armor_ros.episodes.diagnosis import ModelInfo, RefinementSettings, ReportStatus, Verdict
+from armor_ros.episodes.diagnosis import ReportStatus, Verdict
 from armor_ros.episodes.episode import CameraClip, CameraEvidence, Episode
-from armor_ros.episodes.outcome import check_frames, config_hash, disagrees
-from armor_ros.episodes.settings import EpisodeSettings
+from armor_ros.episodes.outcome import check_frames, disagrees
 from armor_ros.episodes.task import TaskEvent, TaskPhase, TaskStatus
 
 SECOND = 1_000_000_000
@@ -78,18 +75,3 @@ def test_disagreement_needs_two_opinions() -> None:
         (TaskStatus.SUCCEEDED, Verdict.FAILURE),
         (TaskStatus.ABORTED, Verdict.SUCCESS),
     }
-
-
-def test_config_hash_follows_every_setting() -> None:
-    episodes, refinement = EpisodeSettings(), RefinementSettings()
-    model = ModelInfo('m', 'r', 'none', 'abc', False)
-    base = config_hash(episodes, refinement, model)
-    assert base == config_hash(EpisodeSettings(), RefinementSettings(), model)
-    assert len(base) == 16
-    others = {
-        config_hash(EpisodeSettings(pre_roll=1.0), refinement, model),
-        config_hash(EpisodeSettings(instructions=(('/a', 'b'),)), refinement, model),
-        config_hash(episodes, RefinementSettings(seed=1), model),
-        config_hash(episodes, refinement, dataclasses.replace(model, weights_hash='abd')),
-    }
-    assert len(others | {base}) == 5
