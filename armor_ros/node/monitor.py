@@ -140,7 +140,7 @@ class Monitor(LifecycleNode):
             TaskEventMessage, 'armor/task_event', self._on_task_event, EVENT_QOS
         )
         self._diagnostics = DiagnosticsPublisher(self)
-        self._services = ReportServices(self, self._history)
+        self._report_services = ReportServices(self, self._history)
         self._verify = VerifyServer(self)
         self._periodic = [
             self.create_timer(period, callback, clock=self._steady_clock)
@@ -198,7 +198,7 @@ class Monitor(LifecycleNode):
             camera.close()
         self.cameras = []
         self._actions.close()
-        self._services.close()
+        self._report_services.close()
         self._verify.close()
         self._diagnostics.close()
         self.destroy_subscription(self._event_subscription)

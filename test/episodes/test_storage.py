@@ -25,7 +25,7 @@ def test_the_oldest_pictures_go_first(tmp_path: Path) -> None:
 def test_a_picture_over_the_quota_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     store = EvidenceStore(tmp_path, max_bytes=250)
     kept = store.save('a', 1, bytes(100))
-    with pytest.raises(ArmorError, match='251 bytes.*250'):
+    with pytest.raises(ArmorError, match=r'251 bytes.*250'):
         store.save('b', 2, bytes(251))
     assert kept.exists()
 

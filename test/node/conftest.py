@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import array
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +24,32 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('models') / 'tiny'
     make_tiny_checkpoint(path)
     return path
+
+
+@pytest.fixture(scope='session')
+def shared_server(
+    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Serve the tiny model over TCP to all monitors that need no process of their own."""
+    folder = tmp_path_factory.mktemp('server')
+    token_file = folder / 'token'
+    token_file.write_text('a secret of these tests alone')
+    token_file.chmod(0o600)
+    with socket.create_server(('127.0.0.1', 0)) as probe:
+        port = probe.getsockname()[1]
+    with (folder / 'log').open('w') as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'armor_ros.serving.server', '--device', 'cpu'),
+                *('--checkpoint', str(tiny_checkpoint), '--token-file', str(token_file)),
+                *('--host', '127.0.0.1', '--port', str(port)),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    yield {'server': f'127.0.0.1:{port}', 'token_file': str(token_file)}
+    process.terminate()
+    process.wait(timeout=10.0)
 
 
 class Robot:
@@ -162,13 +191,17 @@ def robot(ros: Any) -> Robot:
 
 
 class MonitorFactory:
-    """Makes monitors in the test's ROS context, configured and active unless told otherwise."""
+    """
+    Makes monitors in the test's ROS context, configured and active unless told otherwise.
 
-    def __init__(self, ros: Any, checkpoint: Path, data_dir: Path) -> None:
+    They share one inference server; a ``checkpoint`` gives a monitor a process of its own.
+    """
+
+    def __init__(self, ros: Any, server: dict[str, str], data_dir: Path) -> None:
         self._ros = ros
+        self._server = server
         self._defaults = {
             'cameras': ['front=/front/image_raw/compressed'],
-            'checkpoint': str(checkpoint),
             'device': 'cpu',
             'frame_height': 56,
             'frame_width': 56,
@@ -186,7 +219,8 @@ class MonitorFactory:
 
         from armor_ros.node.monitor import Monitor
 
-        values = {**self._defaults, **parameters}
+        inference = {} if 'checkpoint' in parameters else self._server
+        values = {**self._defaults, **inference, **parameters}
         monitor = Monitor(
             context=self._ros.context,
             namespace=namespace,
@@ -201,8 +235,10 @@ class MonitorFactory:
 
 
 @pytest.fixture
-def monitor(ros: Any, tiny_checkpoint: Path, tmp_path: Path) -> Iterator[MonitorFactory]:
-    factory = MonitorFactory(ros, tiny_checkpoint, tmp_path / 'data')
+def monitor(
+    ros: Any, shared_server: dict[str, str], tmp_path: Path
+) -> Iterator[MonitorFactory]:
+    factory = MonitorFactory(ros, shared_server, tmp_path / 'data')
     yield factory
     for node in factory.monitors:
         node.release()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,8 +18,10 @@ import pytest
 pytestmark = pytest.mark.ros
 
 
-def test_a_killed_inference_process_is_reported_and_replaced(robot: Any, monitor: Any) -> None:
-    node = monitor(rounds=16, max_new_tokens=400, tolerance=0.0)
+def test_a_killed_inference_process_is_reported_and_replaced(
+    robot: Any, monitor: Any, tiny_checkpoint: Path
+) -> None:
+    node = monitor(checkpoint=str(tiny_checkpoint), rounds=16, max_new_tokens=400, tolerance=0.0)
     robot.add_camera('/front/image_raw/compressed')
     robot.wait_until_ready()
     robot.run_task('first', seconds=1.0)
@@ -89,8 +92,10 @@ def test_deactivation_answers_what_is_open(robot: Any, monitor: Any) -> None:
     assert (report.verdict, report.status) == (report.UNKNOWN, report.STATUS_CANCELED)
 
 
-def test_lifecycle_cycles_leave_nothing_behind(robot: Any, monitor: Any) -> None:
-    node = monitor(start=False)
+def test_lifecycle_cycles_leave_nothing_behind(
+    robot: Any, monitor: Any, tiny_checkpoint: Path
+) -> None:
+    node = monitor(start=False, checkpoint=str(tiny_checkpoint))
 
     def cycle() -> None:
         for transition in ('configure', 'activate', 'deactivate', 'cleanup'):
@@ -98,14 +103,16 @@ def test_lifecycle_cycles_leave_nothing_behind(robot: Any, monitor: Any) -> None
             robot.hold(0.05)
 
     def held() -> tuple[int, int]:
+        gc.collect()
         return len(os.listdir('/proc/self/fd')), threading.active_count()
 
     cycle()
     cycle()
-    before = held()
+    descriptors, threads = held()
     for _ in range(6):
         cycle()
-    assert held() == before
+    assert held() <= (descriptors, threads)
+    assert threading.active_count() <= threads
 
 
 def test_an_illegal_transition_is_refused_and_not_fatal(robot: Any, monitor: Any) -> None:
@@ -166,9 +173,13 @@ def test_sigint_leaves_no_process_behind(tiny_checkpoint: Path) -> None:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if 'ready' in line:
+        if 'inference: ready' in line:
             break
-    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+    children = [
+        child
+        for thread in Path(f'/proc/{process.pid}/task').iterdir()
+        for child in (thread / 'children').read_text().split()
+    ]
     assert children
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=2.0) == 0
