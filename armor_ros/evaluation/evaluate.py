@@ -187,7 +187,7 @@ class _Run:
 
         episodes = BagEpisodes(bag, self._settings.episodes, self._cameras, tell_position)
         for episode in episodes:
-            prediction = self._predict(path.resolve().name, episode, episodes.newest_ns())
+            prediction = self._predict(path, episode, episodes.newest_ns())
             file.write(prediction.to_json() + '\n')
             file.flush()
             self._count(prediction)
@@ -200,7 +200,7 @@ class _Run:
         self._statuses[prediction.status.name] += 1
         self._disagreements += prediction.disagrees
 
-    def _predict(self, bag: str, episode: Episode, newest_ns: dict[str, int]) -> Prediction:
+    def _predict(self, bag: Path, episode: Episode, newest_ns: dict[str, int]) -> Prediction:
         status, text = check_frames(episode, newest_ns)
         diagnosis: Diagnosis | None = None
         began = time.perf_counter()
@@ -210,7 +210,7 @@ class _Run:
         seconds = time.perf_counter() - began
         settings = self._settings
         return Prediction(
-            bag=bag,
+            bag=bag.resolve().name,
             episode=episode,
             status=status,
             status_text=text,
@@ -218,7 +218,7 @@ class _Run:
             config_hash=config_hash(settings.episodes, diagnosis.settings, diagnosis.model)
             if diagnosis
             else '',
-            picture=self._save_picture(episode) if episode.frame_count else '',
+            picture=self._save_picture(bag, episode) if episode.frame_count else '',
             inference_seconds=seconds,
         )
 
@@ -234,7 +234,7 @@ class _Run:
             return None, 'the model answered with a value that is not a number'
         return diagnosis, ''
 
-    def _save_picture(self, episode: Episode) -> str:
+    def _save_picture(self, bag: Path, episode: Episode) -> str:
         """Write what the verdict rests on; return its path relative to the output folder."""
         if not self._settings.pictures:
             return ''
@@ -243,8 +243,11 @@ class _Run:
         if self._pictures[name] > 1:
             name = f'{name}.{self._pictures[name]}'
         relative = f'{EVIDENCE}/{name}.jpg'
-        path = self._output / relative
-        path.parent.mkdir(exist_ok=True)
-        picture = render_collage(episode) if len(episode.clips) > 1 else render_clip(episode)
-        save_picture(path, picture)
+        try:
+            picture = render_collage(episode) if len(episode.clips) > 1 else render_clip(episode)
+            save_picture(self._output / relative, picture)
+        except ArmorError as error:
+            # A verdict is worth more than its picture.
+            self._problems.append((bag, str(error), 1))
+            return ''
         return relative
