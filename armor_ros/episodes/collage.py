@@ -116,7 +116,7 @@ def render_collage(
             view[:] = resize(clip.frames[index], cell)
             if annotate:
                 seconds = (int(clip.stamps_ns[index]) - episode.start_ns) / NS_PER_S
-                _label(view, f'{column}  {seconds:.1f} s' if row == 0 else f'{column}')
+                _label(view, f'{column}: {seconds:.1f} s' if row == 0 else f'{column}')
     return picture
 
 
@@ -145,7 +145,7 @@ def render_clip(
         view = picture[top : top + height, left : left + width]
         view[:] = resize(clip.frames[index], cell)
         seconds = (int(clip.stamps_ns[index]) - episode.start_ns) / NS_PER_S
-        _label(view, f'{index}  {seconds:.1f} s')
+        _label(view, f'{index}: {seconds:.1f} s')
     return picture
 
 
@@ -177,7 +177,7 @@ def _changes(frames: Frame) -> npt.NDArray[np.float64]:
 
 def _label(cell: Frame, text: str) -> None:
     """Write white on a black strip into the upper left corner, in place."""
-    scale = max(0.3, cell.shape[0] / 380)
+    scale = max(0.3, cell.shape[0] / 340)
     thickness = 1 if scale < 0.8 else 2
     font = cv2.FONT_HERSHEY_SIMPLEX
     (width, height), baseline = cv2.getTextSize(text, font, scale, thickness)
