@@ -51,7 +51,7 @@ def safe_file_name(task_id: str) -> str:
     different ids: where a character had to be replaced, a digest of the id follows.
     """
     name = re.sub(r'[^A-Za-z0-9._-]', '_', task_id[:_MAX_FILE_NAME_LENGTH]).strip('._')
-    if name == task_id:
+    if name and name == task_id:
         return name
     return f'{name[: _MAX_FILE_NAME_LENGTH - 1 - _DIGEST_LENGTH] or "task"}-{_digest(task_id)}'
 
