@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import math
 import struct
 import time
@@ -19,20 +17,24 @@ from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from armor_ros.datasets.bag_reader import BagReader
-from armor_ros.datasets.storage import Qos, RawMessage, Topic
+from armor_ros.datasets.storage import RawMessage, Topic
 from armor_ros.errors import ArmorError
+from armor_ros.node.replay_topics import (
+    CLOCK_TOPIC,
+    DEFAULT_DEPTH,
+    choose_topics,
+    import_type,
+    near_names,
+    publisher_qos,
+)
 
 SECOND = 1_000_000_000
-CLOCK_TOPIC = '/clock'
-STATUS_TYPE = 'action_msgs/msg/GoalStatusArray'
 # Bag time between two messages of a generated clock, and the shortest real time between them.
 CLOCK_PERIOD_NS = SECOND // 100
 SHORTEST_CLOCK_PERIOD_NS = SECOND // 1000
-DEFAULT_DEPTH = 10
 LONGEST_SLEEP = 0.05
 PROGRESS_SECONDS = 0.2
 ACKNOWLEDGE_SECONDS = 2
@@ -136,7 +138,7 @@ class _Player:
         self._start_monotonic = 0.0
         # Clock minus log time: what a recorded clock was ahead, to continue it after the end.
         self._clock_offset_ns = 0
-        chosen = _choose(bag, topics, clock)
+        chosen = choose_topics(bag, topics, clock)
         self._node = Node(
             'armor_replay', context=context, start_parameter_services=False, enable_rosout=False
         )
@@ -159,7 +161,7 @@ class _Player:
             if topic not in self._publishers and (topic != CLOCK_TOPIC or self._clock is None):
                 raise ArmorError(
                     f'cannot wait for a subscriber of {topic}: it is not replayed'
-                    + _near(topic, self._publishers)
+                    + near_names(topic, self._publishers)
                 )
         began = time.monotonic()
         try:
@@ -284,7 +286,7 @@ class _Player:
                 continue
             try:
                 self._publishers[topic.name] = self._node.create_publisher(
-                    _import_type(topic), topic.name, _publisher_qos(topic)
+                    import_type(topic), topic.name, publisher_qos(topic)
                 )
             except ArmorError as error:
                 self._skipped[topic.name] = str(error)
@@ -298,63 +300,3 @@ class _Player:
                 + '; '.join(f'{name}: {reason}' for name, reason in sorted(self._skipped.items()))
             )
         logger.info(f'replaying {len(self._publishers)} topics of {self._bag.path}')
-
-
-def _choose(bag: BagReader, wanted: Collection[str] | None, clock: bool) -> list[Topic]:
-    """Return the topics to publish; ArmorError for one that the bag does not have."""
-    filled = [topic for topic in bag.topics if topic.count]
-    if not filled:
-        raise ArmorError(f'{bag.path} holds no messages; there is nothing to replay')
-    names = {topic.name for topic in filled}
-    for name in wanted or ():
-        if name not in names:
-            raise ArmorError(f'{bag.path} has no messages on {name}{_near(name, names)}')
-    return [
-        topic
-        for topic in filled
-        if (topic.name == CLOCK_TOPIC and clock)
-        or (topic.name != CLOCK_TOPIC and (wanted is None or topic.name in wanted))
-    ]
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=3)
-    return f'; did you mean {" or ".join(near)}?' if near else ''
-
-
-def _import_type(topic: Topic) -> Any:
-    if topic.serialization != 'cdr':
-        raise ArmorError(f'it is encoded as {topic.serialization!r}, not as ROS 2 does')
-    package, _, rest = topic.type.partition('/')
-    kind, _, name = rest.partition('/')
-    if kind != 'msg':
-        raise ArmorError(f'{topic.type!r} is not a message type')
-    try:
-        return getattr(importlib.import_module(f'{package}.msg'), name)
-    except (ImportError, AttributeError):
-        raise ArmorError(
-            f'its type {topic.type} is not installed; install or build {package}'
-        ) from None
-
-
-def _publisher_qos(topic: Topic) -> QoSProfile:
-    """
-    Return the publisher's QoS: as recorded, and where nothing was, what suits every subscriber.
-
-    Of several recorded publishers the strictest offer is taken. Action servers latch their status.
-    """
-    latched = topic.type == STATUS_TYPE
-    recorded = topic.qos or (Qos(),)
-    best_effort = all(qos.reliability == 'best_effort' for qos in recorded)
-    transient = any(qos.durability == 'transient_local' for qos in recorded)
-    depth = max(qos.depth for qos in recorded) or (1 if latched else DEFAULT_DEPTH)
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=ReliabilityPolicy.BEST_EFFORT
-        if best_effort and not latched
-        else ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL
-        if transient or latched
-        else DurabilityPolicy.VOLATILE,
-    )

@@ -224,10 +224,10 @@ def test_recorded_best_effort_stays_best_effort() -> None:
     from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
     from armor_ros.datasets.storage import Qos, Topic
-    from armor_ros.node.replay import _publisher_qos
+    from armor_ros.node.replay_topics import publisher_qos
 
     def offer(*recorded: Qos) -> Any:
-        return _publisher_qos(Topic('/a', 'sensor_msgs/msg/Image', 1, recorded))
+        return publisher_qos(Topic('/a', 'sensor_msgs/msg/Image', 1, recorded))
 
     assert offer(Qos('best_effort', 'volatile', 5)).reliability == ReliabilityPolicy.BEST_EFFORT
     assert offer(Qos('best_effort', 'volatile', 5)).depth == 5
