@@ -28,4 +28,4 @@ def mend_websockets() -> None:
     if int(websockets.version.version.split('.')[0]) == 9:
         from websockets.legacy import protocol
 
-        protocol.asyncio = _AsyncioWithoutLoop()  # type: ignore[assignment]
+        protocol.asyncio = _AsyncioWithoutLoop()  # type: ignore[assignment, attr-defined]
