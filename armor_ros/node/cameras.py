@@ -132,8 +132,15 @@ class CameraSubscription:
         self._subscription = None
         self._shape = None
 
-    def health(self, seconds_since_message: float) -> CameraHealth:
-        """Explain the camera's state; ``seconds_since_message`` may be infinite."""
+    def health(self, seconds_since_message: float, patience: float) -> CameraHealth:
+        """
+        Explain the camera's state.
+
+        ``seconds_since_message`` counts from the subscription while there was no message. A
+        silence of less than ``patience`` seconds is nothing to speak of.
+        """
+        if seconds_since_message < patience:
+            return CameraHealth(0, f'watching {self._topic}')
         publishers = self._node.get_publishers_info_by_topic(self._topic)
         images = [info for info in publishers if info.topic_type in IMAGE_TYPES]
         if not publishers:
@@ -143,20 +150,14 @@ class CameraSubscription:
             return CameraHealth(
                 2, f'{self._topic} carries {types}, not images. {self._near_names()}'
             )
-        if seconds_since_message > 2.0:
-            writers = '; '.join(
-                f'{info.node_namespace.rstrip("/")}/{info.node_name} '
-                f'({info.qos_profile.reliability.name.lower()}, '
-                f'{info.qos_profile.durability.name.lower()})'
-                for info in images
-            )
-            since = (
-                'no message yet'
-                if seconds_since_message == float('inf')
-                else f'no message for {seconds_since_message:.1f} s'
-            )
-            return CameraHealth(2, f'{since} on {self._topic}; its publishers: {writers}')
-        return CameraHealth(0, f'receiving from {self._topic}')
+        writers = '; '.join(
+            f'{info.node_namespace.rstrip("/")}/{info.node_name} '
+            f'({info.qos_profile.reliability.name.lower()}, '
+            f'{info.qos_profile.durability.name.lower()})'
+            for info in images
+        )
+        since = f'no message for {seconds_since_message:.1f} s'
+        return CameraHealth(2, f'{since} on {self._topic}; its publishers: {writers}')
 
     def _near_names(self) -> str:
         """Name image topics that the user may have meant."""
@@ -168,11 +169,14 @@ class CameraSubscription:
 
 
 def image_topics(node: LifecycleNode) -> list[str]:
-    """Return the names of all image topics in the graph, sorted."""
+    """Return the names of all image topics that another node publishes, sorted."""
+    own = node.get_fully_qualified_name() + '/'
     return sorted(
         name
         for name, types in node.get_topic_names_and_types()
         if any(type_name in IMAGE_TYPES for type_name in types)
+        and not name.startswith(own)
+        and node.count_publishers(name)
     )
 
 

@@ -9,9 +9,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from urllib.parse import urlparse
 
 import rclpy
 import yaml
@@ -43,7 +44,7 @@ def run_demo(output: Path, *, rate: float, seed: int, checkpoint: str) -> int:
     ``output`` keeps the bag and the checkpoint for the next run. Raises ArmorError when a part
     does not come up.
     """
-    console = Console()
+    console = Console(record=True, highlight=False)
     # a robot on the same network is not to hear the demo
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', '77')
@@ -57,13 +58,18 @@ def run_demo(output: Path, *, rate: float, seed: int, checkpoint: str) -> int:
     parameters = _write_parameters(output, model, labels)
     rclpy.init()
     try:
-        with _process('-m', 'armor_ros.node.main', '--ros-args', '--params-file', str(parameters)):
-            return _watch(console, bag, labels, rate)
+        monitor = ('armor_ros.node.main', '--ros-args', '--params-file', str(parameters))
+        with (output / 'monitor.log').open('w') as log, _process('-m', *monitor, log=log):
+            status = _watch(console, bag, labels, rate, log)
     finally:
         rclpy.try_shutdown()
+    console.save_svg(str(output / 'demo.svg'), title='armor demo')
+    return status
 
 
-def _watch(console: Console, bag: Path, labels: list[dict[str, Any]], rate: float) -> int:
+def _watch(
+    console: Console, bag: Path, labels: list[dict[str, Any]], rate: float, log: IO[str]
+) -> int:
     node = rclpy.create_node('armor_demo')
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -75,14 +81,13 @@ def _watch(console: Console, bag: Path, labels: list[dict[str, Any]], rate: floa
     )
     try:
         with console.status('the monitor loads its model ...'):
-            _spin_until(executor, lambda: 'ready' in states, READY_SECONDS, 'the model')
+            _spin_until(executor, lambda: 'ready' in states, READY_SECONDS)
         wait_for = [f'/{camera}/image_raw/compressed' for camera in CAMERAS]
         arguments = [part for topic in wait_for for part in ('--wait-for', topic)]
         console.print(f'replaying {bag}: {len(labels)} tasks of a simulated robot\n')
         shown = 0
-        with _process(
-            '-m', 'armor_ros.cli', 'replay', str(bag), '--rate', str(rate), *arguments
-        ) as player:
+        replay = ('armor_ros.cli', 'replay', str(bag), '--rate', str(rate), *arguments)
+        with _process('-m', *replay, log=log) as player:
             deadline = float('inf')
             while shown < len(labels) and time.monotonic() < deadline:
                 executor.spin_once(timeout_sec=0.1)
@@ -98,12 +103,15 @@ def _watch(console: Console, bag: Path, labels: list[dict[str, Any]], rate: floa
 
 
 def _spin_until(
-    executor: SingleThreadedExecutor, condition: Any, seconds: float, what: str
+    executor: SingleThreadedExecutor, condition: Callable[[], bool], seconds: float
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise ArmorError(f'{what} was not ready within {seconds:g} s; see the log above')
+            raise ArmorError(
+                f'the monitor was not ready within {seconds:g} s; its log is monitor.log in the '
+                'folder of the demo'
+            )
         executor.spin_once(timeout_sec=0.1)
 
 
@@ -123,6 +131,8 @@ def _show(
     verdict = Verdict(report.verdict)
     color = COLORS.get(verdict, 'yellow')
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow='fold')
     table.add_row('robot said', TaskStatus(report.task.status).name)
     says = f'[bold {color}]{verdict.name}[/]  p(failure) = {report.failure_probability:.3f}'
     if report.disagrees_with_status:
@@ -149,7 +159,7 @@ def _show(
     truth = next((entry for entry in labels if entry['task_id'] == report.task.task_id), None)
     if truth:
         table.add_row('simulator', escape(f'{truth["outcome"]}: {truth["explanation"]}'))
-    table.add_row('picture', escape(report.evidence_uri))
+    table.add_row('picture', Path(urlparse(report.evidence_uri).path).name)
     console.rule(f'task {number}: {escape(report.task.instruction)}', align='left')
     console.print(table)
     if ('model_trained', 'false') in [(pair.key, pair.value) for pair in report.extra]:
@@ -164,6 +174,7 @@ def _conclude(console: Console, reports: list[FailureReport], labels: list[dict[
     reported = {report.task.task_id for report in reports}
     missing = [entry['task_id'] for entry in labels if entry['task_id'] not in reported]
     console.print(f'{len(labels) - len(missing)} of {len(labels)} tasks reported')
+    console.print("the pictures are in the folder evidence, the monitor's log is monitor.log")
     if missing:
         console.print(f'[red]no report of {", ".join(missing)}[/]')
     return 1 if missing else 0
@@ -200,9 +211,9 @@ def _armor(*arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def _process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Python process beside this one, and end it as Ctrl-C would."""
-    process = subprocess.Popen([sys.executable, *arguments])
+def _process(*arguments: str, log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python process beside this one, and end it when the context is left."""
+    process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log)
     try:
         yield process
     finally:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from armor_ros.node.monitor import Monitor
 
 SECOND = 1_000_000_000
-# A clock that has shown nothing for so long is worth a warning.
+# Silence of the clock, or of a camera, for so long is worth a word.
 CLOCK_PATIENCE_SECONDS = 3.0
+FRAME_PATIENCE_SECONDS = 2.0
 
 
 def inspect(node: Monitor) -> list[Finding]:
@@ -27,9 +28,8 @@ def _cameras(node: Monitor) -> list[Finding]:
     findings = []
     for subscription in node.cameras:
         name = subscription.camera.name
-        last = node.last_message_ns[name]
-        silence = float('inf') if last is None else (now - last) / SECOND
-        health = subscription.health(silence)
+        silence = (now - node.last_message_ns[name]) / SECOND
+        health = subscription.health(silence, FRAME_PATIENCE_SECONDS)
         values = {
             'topic': subscription.camera.topic,
             'messages': subscription.messages,
@@ -43,14 +43,14 @@ def _cameras(node: Monitor) -> list[Finding]:
 def _clock(node: Monitor) -> Finding:
     if not node.get_parameter('use_sim_time').value:
         return Finding('clock', OK, 'system time')
+    standstill = (time.monotonic_ns() - node.clock_moved_ns) / SECOND
+    if standstill <= CLOCK_PATIENCE_SECONDS:
+        return Finding('clock', OK, 'simulated time')
     if node.now_ns() == 0:
         return Finding(
             'clock', WARN, 'use_sim_time is set and nothing has been published on /clock'
         )
-    standstill = (time.monotonic_ns() - node.clock_moved_ns) / SECOND
-    if standstill > CLOCK_PATIENCE_SECONDS:
-        return Finding('clock', WARN, f'/clock has not moved for {standstill:.0f} s')
-    return Finding('clock', OK, 'simulated time')
+    return Finding('clock', WARN, f'/clock has not moved for {standstill:.0f} s')
 
 
 def _tasks(node: Monitor) -> Finding:

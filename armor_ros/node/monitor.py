@@ -66,7 +66,7 @@ class Monitor(LifecycleNode):
         self._wake = self.create_guard_condition(self._drain_events)
         self.is_active = False
         self.cameras: list[CameraSubscription] = []
-        self.last_message_ns: dict[str, int | None] = {}
+        self.last_message_ns: dict[str, int] = {}
         self.clock_moved_ns = 0
         self._last_now_ns = -1
         self._periodic: list[Timer] = []
@@ -124,7 +124,7 @@ class Monitor(LifecycleNode):
             )
         self.recorder = EpisodeRecorder(parameters.episode_settings(), cameras)
         self.cameras = [CameraSubscription(self, camera, self._on_image) for camera in cameras]
-        self.last_message_ns = {camera.name: None for camera in cameras}
+        self.last_message_ns = {camera.name: time.monotonic_ns() for camera in cameras}
         self._actions = ActionWatch(self, self._watches, self._on_status)
         self._evidence = EvidenceStore(
             data_folder(parameters) / 'evidence', parameters.evidence_megabytes * MEGABYTE
