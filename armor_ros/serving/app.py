@@ -165,6 +165,7 @@ class InferenceServer:
             if self._worker.is_beyond_repair and self._on_beyond_repair is not None:
                 await connection.deliver()
                 self._on_beyond_repair()
+                return  # what waits is answered by the next process
 
     async def _serve(self, websocket: WebSocket) -> None:
         """Serve one connection."""
