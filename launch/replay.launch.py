@@ -27,10 +27,9 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
-# True for the diagnostics of a monitor whose inference process has its model loaded.
+# True for diagnostics, m, of the node {node} once its model is loaded.
 MODEL_IS_READY = (
-    "any(s.name.endswith('armor_monitor: inference') and s.message.startswith('ready')"
-    ' for s in m.status)'
+    "any(s.name == '{node}: inference' and s.message.startswith('ready') for s in m.status)"
 )
 
 
@@ -56,11 +55,21 @@ def play_when_ready(context: LaunchContext) -> list[Action]:
     play = player(context)
     if shutil.which('ros2') is None:
         return [LogInfo(msg='no ros2 command here: the bag starts at once'), play]
+    namespace = LaunchConfiguration('namespace').perform(context).strip('/')
+    node = f'{namespace}/armor_monitor'.lstrip('/')
     # the type is given because the topic may not exist yet
     topic = ['/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray']
     wait = ExecuteProcess(
         name='wait_for_model',
-        cmd=['ros2', 'topic', 'echo', '--once', '--filter', MODEL_IS_READY, *topic],
+        cmd=[
+            'ros2',
+            'topic',
+            'echo',
+            '--once',
+            '--filter',
+            MODEL_IS_READY.format(node=node),
+            *topic,
+        ],
         output='log',
     )
 

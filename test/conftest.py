@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -24,11 +25,12 @@ LAST_DOMAIN = 101
 
 def _claim_domain() -> tuple[int, IO[str]]:
     """Return a domain that no other test process of this machine holds, and the lock on it."""
+    folder = Path(tempfile.gettempdir(), f'armor-test-domains-{os.getuid()}')
+    folder.mkdir(exist_ok=True)
     for attempt in range(LAST_DOMAIN):
         domain = 1 + (os.getpid() + attempt) % LAST_DOMAIN
-        path = os.path.join(tempfile.gettempdir(), f'armor-test-domain-{domain}.lock')
         try:
-            lock = open(path, 'a')  # noqa: SIM115 - held until the process ends
+            lock = (folder / str(domain)).open('a')  # held until the process ends
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             continue
