@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,10 @@ class SqliteFile:
         self._database = self._connect(path)
         self._database.text_factory = lambda data: data.decode(errors='replace')
         try:
+            self._accept_cut()
+            self._check_columns()
+            self._counts, self.start_ns, self.end_ns = self._read_extent()
             self._topics = self._read_topics()
-            self.start_ns, self.end_ns = self._read_times()
         except _DATABASE_ERRORS as error:
             self.close()
             raise ArmorError(
@@ -49,9 +53,9 @@ class SqliteFile:
         ]
         count = 0
         # A damaged time index is passed by: the table itself is in the order of writing.
-        for order in ('timestamp, id', 'id'):
+        for source in ('messages', 'messages NOT INDEXED'):
             try:
-                for row in self._select(keys, order):
+                for row in self._select(keys, source):
                     count += 1
                     message = self._message(row)
                     if message is not None:
@@ -85,19 +89,25 @@ class SqliteFile:
     def _columns(self, table: str) -> set[str]:
         return {row[1] for row in self._database.execute(f'PRAGMA table_info({table})')}
 
-    def _read_topics(self) -> dict[int, Topic]:
-        columns = self._columns('topics')
-        missing = {'id', 'name', 'type', 'serialization_format'} - columns
+    def _accept_cut(self) -> None:
+        """Have sqlite read a file that is shorter than its head says, which it refuses at first."""
+        try:
+            self._database.execute('SELECT count(*) FROM sqlite_master').fetchone()
+        except _DATABASE_ERRORS:
+            self._database.execute('PRAGMA writable_schema=ON')
+
+    def _check_columns(self) -> None:
+        missing = {'id', 'name', 'type', 'serialization_format'} - self._columns('topics')
         missing |= {'id', 'topic_id', 'timestamp', 'data'} - self._columns('messages')
         if missing:
             raise ArmorError(
                 f'{self._path} is a database, but no recording of rosbag2: it has no column '
                 + ', '.join(sorted(missing))
             )
+
+    def _read_topics(self) -> dict[int, Topic]:
+        columns = self._columns('topics')
         qos = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
-        counts = dict(
-            self._database.execute('SELECT topic_id, count(*) FROM messages GROUP BY topic_id')
-        )
         rows = self._database.execute(
             f'SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id'
         )
@@ -105,26 +115,47 @@ class SqliteFile:
             key: Topic(
                 str(name),
                 normalize_type(str(kind)),
-                counts.get(key, 0),
+                self._counts[key],
                 parse_qos(profiles),
                 str(form),
             )
             for key, name, kind, form, profiles in rows
         }
 
-    def _read_times(self) -> tuple[int, int]:
-        start, end = self._database.execute(
-            'SELECT min(timestamp), max(timestamp) FROM messages'
-        ).fetchone()
-        return (
-            (int(start), int(end)) if isinstance(start, int) and isinstance(end, int) else (0, 0)
-        )
+    def _read_extent(self) -> tuple[Counter[int], int, int]:
+        """Return the messages of each topic, and the first and last log time (0 without)."""
+        execute = self._database.execute
+        try:
+            counts = Counter(
+                dict(execute('SELECT topic_id, count(*) FROM messages GROUP BY topic_id'))
+            )
+            times = execute('SELECT min(timestamp), max(timestamp) FROM messages').fetchone()
+        except _DATABASE_ERRORS:
+            counts, times = self._scan()
+        start, end = times
+        if not isinstance(start, int) or not isinstance(end, int):
+            return counts, 0, 0
+        return counts, start, end
 
-    def _select(self, keys: list[int], order: str) -> Iterator[tuple[Any, Any, Any]]:
+    def _scan(self) -> tuple[Counter[int], tuple[int | None, int | None]]:
+        """Count message by message, as far as a damaged file can be read; reading tells of it."""
+        counts: Counter[int] = Counter()
+        start = end = None
+        rows = self._database.execute('SELECT topic_id, timestamp FROM messages NOT INDEXED')
+        with contextlib.suppress(*_DATABASE_ERRORS):
+            for key, log_ns in rows:
+                counts[key] += 1
+                if isinstance(log_ns, int):
+                    start = log_ns if start is None else min(start, log_ns)
+                    end = log_ns if end is None else max(end, log_ns)
+        return counts, (start, end)
+
+    def _select(self, keys: list[int], source: str) -> Iterator[tuple[Any, Any, Any]]:
         marks = ','.join('?' * len(keys))
+        order = 'timestamp, id' if source == 'messages' else 'rowid'
         return iter(
             self._database.execute(
-                'SELECT topic_id, timestamp, data FROM messages '
+                f'SELECT topic_id, timestamp, data FROM {source} '
                 f'WHERE topic_id IN ({marks}) ORDER BY {order}',
                 keys,
             )

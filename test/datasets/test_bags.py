@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from armor_ros.episodes.goal_tracker import GoalState
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +29,7 @@ from armor_ros.datasets.bags import (
 from armor_ros.datasets.compression import ZSTD_MAGIC, zstd
 from armor_ros.datasets.storage import parse_qos
 from armor_ros.episodes.decoding import CompressedImage, RawImage
+from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.task import TaskEvent, TaskPhase, TaskStatus
 from armor_ros.errors import ArmorError
 
@@ -277,11 +277,12 @@ def test_a_cut_mcap_is_read_to_its_end(
 
 @given(fraction=st.floats(0, 1))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_cut_of_an_mcap_raises_anything_but_armor_error(
-    tmp_path_factory: pytest.TempPathFactory, sample_bag: Path, fraction: float
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_no_cut_raises_anything_but_armor_error(
+    tmp_path_factory: pytest.TempPathFactory, storage: str, fraction: float
 ) -> None:
-    whole = next(sample_bag.glob('*.mcap'))
-    path = tmp_path_factory.mktemp('cut') / 'cut.mcap'
+    whole = sample_file(tmp_path_factory, storage)
+    path = tmp_path_factory.mktemp('cut') / f'cut{whole.suffix}'
     cut(whole, path, int(whole.stat().st_size * fraction))
     check_never_surprises(path)
 
@@ -295,16 +296,21 @@ def test_no_damage_raises_anything_but_armor_error(
     position: float,
     values: bytes,
 ) -> None:
-    folder = tmp_path_factory.getbasetemp() / f'damage-{storage}'
-    if not folder.exists():
-        write_bag(folder, sample_messages(), storage=storage)
-    whole = next(path for path in folder.iterdir() if path.suffix in ('.mcap', '.db3'))
+    whole = sample_file(tmp_path_factory, storage)
     data = bytearray(whole.read_bytes())
     offset = int(len(data) * position)
     data[offset : offset + len(values)] = values
     path = tmp_path_factory.mktemp('damage') / whole.name
     path.write_bytes(data)
     check_never_surprises(path)
+
+
+def sample_file(tmp_path_factory: pytest.TempPathFactory, storage: str) -> Path:
+    """The file of the sample recording, written once."""
+    folder = tmp_path_factory.getbasetemp() / f'whole-{storage}'
+    if not folder.exists():
+        write_bag(folder, sample_messages(100), storage=storage)
+    return next(path for path in folder.iterdir() if path.suffix in ('.mcap', '.db3'))
 
 
 def check_never_surprises(path: Path) -> None:
@@ -554,3 +560,33 @@ def test_find_cameras_prefers_compressed_unless_it_is_empty(tmp_path: Path) -> N
         ('a', '/a/image_raw/compressed'),
         ('b', '/b/image_raw'),
     ]
+
+
+def test_a_damaged_time_index_is_passed_by(tmp_path: Path) -> None:
+    messages = sample_messages(400)
+    write_bag(tmp_path / 'bag', messages, storage='sqlite3')
+    path = next((tmp_path / 'bag').glob('*.db3'))
+    database = sqlite3.connect(path)
+    ((page_size,),) = database.execute('PRAGMA page_size').fetchall()
+    query = "SELECT rootpage FROM sqlite_master WHERE name = 'timestamp_idx'"
+    ((page,),) = database.execute(query).fetchall()
+    database.close()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * page_size : page * page_size] = b'\xff' * page_size
+    path.write_bytes(data)
+    with Bag(path) as bag:
+        assert comparable(list(bag.read(ALL))) == comparable(messages)
+        assert any('the file is damaged' in problem for problem in bag.problems)
+
+
+def test_a_cut_sqlite_file_is_read_to_its_end(tmp_path: Path) -> None:
+    messages = sample_messages(800)
+    write_bag(tmp_path / 'bag', messages, storage='sqlite3')
+    whole = next((tmp_path / 'bag').glob('*.db3'))
+    path = cut(whole, tmp_path / 'cut.db3', whole.stat().st_size // 2)
+    with Bag(path) as bag:
+        found = comparable(list(bag.read(ALL)))
+        assert len(found) > len(messages) // 4
+        assert found == comparable(messages)[: len(found)]
+        assert bag.info().message_count >= len(found)
+        assert any('the file is damaged' in problem for problem in bag.problems)
