@@ -173,7 +173,9 @@ def test_every_loop_of_a_bag_with_its_clock(pause: int) -> None:
         at = START + pause
         events += tracker.update_status('/pick', [goal(1, SUCCEEDED)], at)
         states = [goal(1, SUCCEEDED), goal(2, EXECUTING)]
-        events += tracker.update_status('/pick', states, at + SECOND)
+        begun = tracker.update_status('/pick', states, at + SECOND)
+        assert kinds(begun) == ['START 2']
+        events += begun
         states = [goal(1, SUCCEEDED), goal(2, ABORTED)]
         events += tracker.update_status('/pick', states, at + 5 * SECOND)
         states.append(goal(3, SUCCEEDED))
@@ -204,6 +206,22 @@ def test_a_goal_that_its_server_forgot_ends_unknown() -> None:
     assert (end.phase, end.status) == (TaskPhase.END, TaskStatus.UNKNOWN)
     assert 'no longer lists' in end.message
     assert tracker.open_tasks == ()
+
+
+def test_one_array_without_a_goal_does_not_end_it() -> None:
+    tracker = make()
+    tracker.update_status('/pick', [goal(1, EXECUTING)], START)
+    assert tracker.update_status('/pick', [], START + 60 * SECOND) == []
+    assert tracker.update_status('/pick', [goal(1, EXECUTING)], START + 61 * SECOND) == []
+    assert tracker.update_status('/pick', [], START + 99 * SECOND) == []
+    assert kinds(tracker.update_status('/pick', [], START + 99 * SECOND)) == ['END 1']
+
+
+def test_a_goal_lost_at_a_jump_back_ends_unknown() -> None:
+    tracker = make()
+    tracker.update_status('/pick', [goal(1, EXECUTING)], START + 100 * SECOND)
+    assert tracker.update_status('/pick', [], START) == []
+    assert kinds(tracker.update_status('/pick', [], START + 3 * SECOND)) == ['END 1']
 
 
 def test_only_the_outermost_action_is_a_task() -> None:
@@ -303,6 +321,24 @@ def test_a_start_stamped_earlier_or_after_a_jump_back_begins_anew() -> None:
     tracker.advance(START - 60 * SECOND)
     assert tracker.update_event(event(TaskPhase.START, stamp=START - 59 * SECOND))
     assert tracker.open_tasks == ('a',)
+
+
+def test_the_same_start_comes_again_with_every_loop() -> None:
+    tracker = make()
+    for _ in range(3):
+        assert tracker.update_event(event(TaskPhase.START, stamp=START))
+        tracker.advance(START + 60 * SECOND)
+        tracker.advance(START - SECOND)
+
+
+def test_the_same_end_comes_again_with_every_loop() -> None:
+    tracker = make()
+    for _ in range(3):
+        tracker.advance(START - 50 * SECOND)
+        assert tracker.update_event(event(TaskPhase.END, 'early', stamp=START - 50 * SECOND))
+        assert tracker.update_event(event(TaskPhase.END))
+        assert tracker.update_event(event(TaskPhase.END)) == []
+        tracker.advance(START - 60 * SECOND)
 
 
 def test_an_end_without_a_start_takes_effect_once() -> None:

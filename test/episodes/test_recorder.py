@@ -432,6 +432,35 @@ def test_frames_of_an_ended_task_survive_a_jump_back() -> None:
     assert episode.clips[0].evidence.frames_used == 10
 
 
+def test_a_jump_of_stamps_during_a_task_truncates_it() -> None:
+    recorder = make(settle=5.0)
+    film(recorder, 10, 15)
+    recorder.add_event(start(stamp=at(10)), at(15))
+    for index in range(60):
+        stamp = at(11) + index * SECOND // 30
+        for camera in ('front', 'wrist'):
+            if recorder.wants(camera, stamp, stamp + 4 * SECOND):
+                recorder.add_image(camera, stamp, stamp + 4 * SECOND, image(index))
+    recorder.add_event(end(stamp=at(14)), at(17))
+    # The new epoch has not come to the end of the clip, although the old one had.
+    assert recorder.advance(at(18.9)) == []
+    [episode] = recorder.advance(at(19))
+    check(episode)
+    assert episode.truncated
+    evidence = episode.clips[0].evidence
+    # The first frame after the jump was not kept, but it was seen.
+    assert (evidence.frames_seen, evidence.frames_used) == (60, 10)
+
+
+def test_a_clock_that_goes_back_without_a_frame_truncates_too() -> None:
+    recorder = make()
+    recorder.add_event(start(stamp=at(10)), at(10))
+    recorder.advance(at(5))
+    recorder.add_event(end(stamp=at(7)), at(7))
+    [episode] = recorder.flush()
+    assert (episode.start_ns, episode.end_ns, episode.truncated) == (at(5), at(7), True)
+
+
 @pytest.mark.parametrize('step', [-5, 5, 3600])
 def test_steps_of_the_clock_during_a_task(step: int) -> None:
     recorder = make()
