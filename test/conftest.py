@@ -10,6 +10,7 @@ rclpy is imported and is inherited by the processes that tests start.
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import tempfile
 import time
@@ -47,6 +48,36 @@ def _isolate_ros() -> IO[str]:
         os.environ.pop('ROS_LOCALHOST_ONLY', None)
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     return lock
+
+
+# What tests of a folder or a file need beyond the node's own packages. A robot has none of it.
+NEEDS = {
+    'datasets': ['rosbags'],
+    'evaluation': ['rosbags', 'torch'],
+    'inference': ['torch'],
+    'model': ['torch'],
+    'node/test_live_and_offline.py': ['rosbags', 'torch'],
+    'node/test_monitor_cameras.py': ['torch'],
+    'node/test_monitor_failures.py': ['torch'],
+    'node/test_monitor_tasks.py': ['torch'],
+    'node/test_replay.py': ['rosbags'],
+    'serving': ['torch', 'uvicorn'],
+    'simulation': ['mujoco', 'rosbags'],
+}
+LEFT_OUT = {
+    path: missing
+    for path, modules in NEEDS.items()
+    if (missing := [name for name in modules if importlib.util.find_spec(name) is None])
+}
+collect_ignore = list(LEFT_OUT)
+
+
+def pytest_report_header() -> list[str]:
+    """Say which tests cannot run here, and why."""
+    return [
+        f'left out: test/{path}, for want of {", ".join(missing)}'
+        for path, missing in LEFT_OUT.items()
+    ]
 
 
 _DOMAIN_LOCK = _isolate_ros()
