@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ParamSpec
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
@@ -24,6 +27,36 @@ class Finding:
     level: int
     message: str
     values: Mapping[str, object] = field(default_factory=dict)
+
+
+Arguments = ParamSpec('Arguments')
+
+
+class Shield:
+    """
+    Keeps an unforeseen error of one callback from ending the process that watches the robot.
+
+    The error is logged with its traceback and counted; ``count`` and ``last`` go to diagnostics.
+    """
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        self.count = 0
+        self.last = ''
+
+    def __call__(self, callback: Callable[Arguments, None]) -> Callable[Arguments, None]:
+        """Return the callback, shielded."""
+
+        @functools.wraps(callback)
+        def shielded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+            try:
+                callback(*args, **kwargs)
+            except Exception as error:
+                self.count += 1
+                self.last = f'{type(error).__name__}: {error}'
+                self._node.get_logger().error(traceback.format_exc())
+
+        return shielded
 
 
 class DiagnosticsPublisher:

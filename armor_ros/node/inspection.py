@@ -18,8 +18,8 @@ FRAME_PATIENCE_SECONDS = 2.0
 
 
 def inspect(node: Monitor) -> list[Finding]:
-    """Return the findings on cameras, clock, tasks and inference, for /diagnostics."""
-    return [*_cameras(node), _clock(node), _tasks(node), _inference(node)]
+    """Return the findings on cameras, clock, tasks, inference and ourselves, for /diagnostics."""
+    return [*_cameras(node), _clock(node), _tasks(node), _inference(node), _errors(node)]
 
 
 def _cameras(node: Monitor) -> list[Finding]:
@@ -61,6 +61,12 @@ def _tasks(node: Monitor) -> Finding:
     if node.desk.waiting >= node.parameters.queue_size:
         return Finding('tasks', WARN, 'the queue is full: further tasks are not answered', values)
     return Finding('tasks', OK, f'{node.desk.waiting} waiting for inference', values)
+
+
+def _errors(node: Monitor) -> Finding:
+    if not node.shield.count:
+        return Finding('internal errors', OK, 'none')
+    return Finding('internal errors', ERROR, node.shield.last, {'count': node.shield.count})
 
 
 def _inference(node: Monitor) -> Finding:

@@ -7,31 +7,29 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.timer import Timer
-from sensor_msgs.msg import CompressedImage
 
 from armor_msgs.msg import FailureReport
 from armor_msgs.msg import TaskEvent as TaskEventMessage
-from armor_ros.episodes.collage import encode_jpeg, render_collage
 from armor_ros.episodes.config_hash import config_hash
+from armor_ros.episodes.diagnosis import ReportStatus
 from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.recorder import EpisodeRecorder
-from armor_ros.episodes.storage import EvidenceStore
 from armor_ros.errors import ArmorError
 from armor_ros.node import reports
 from armor_ros.node.cameras import CameraSubscription, deserialize
-from armor_ros.node.conversions import event_from_message, image_from_message, to_time
-from armor_ros.node.declaration import data_folder, declare, watch_changes
-from armor_ros.node.health import DiagnosticsPublisher
+from armor_ros.node.conversions import event_from_message, image_from_message
+from armor_ros.node.declaration import declare, watch_changes
+from armor_ros.node.evidence import EvidencePublisher
+from armor_ros.node.health import DiagnosticsPublisher, Shield
 from armor_ros.node.inspection import inspect
 from armor_ros.node.services import ReportServices
 from armor_ros.node.triggers import ActionWatch
 from armor_ros.node.verify import VerifyServer
-from armor_ros.parameters import MEGABYTE, MonitorParameters
+from armor_ros.parameters import MonitorParameters
 from armor_ros.serving.client import ClientEvent
 from armor_ros.serving.desk import Outcome, Progress, TaskDesk
 from armor_ros.serving.managed import ManagedInference, ServerSettings
@@ -63,7 +61,8 @@ class Monitor(LifecycleNode):
         self.parameters: MonitorParameters = declare(self)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._events: queue.SimpleQueue[ClientEvent] = queue.SimpleQueue()
-        self._wake = self.create_guard_condition(self._drain_events)
+        self.shield = Shield(self)
+        self._wake = self.create_guard_condition(self.shield(self._drain_events))
         self.is_active = False
         self.cameras: list[CameraSubscription] = []
         self.last_message_ns: dict[str, int] = {}
@@ -123,27 +122,24 @@ class Monitor(LifecycleNode):
                 'model name, or server to the "host:port" of an inference server'
             )
         self.recorder = EpisodeRecorder(parameters.episode_settings(), cameras)
-        self.cameras = [CameraSubscription(self, camera, self._on_image) for camera in cameras]
+        self.cameras = [
+            CameraSubscription(self, camera, self.shield(self._on_image)) for camera in cameras
+        ]
         self.last_message_ns = {camera.name: time.monotonic_ns() for camera in cameras}
-        self._actions = ActionWatch(self, self._watches, self._on_status)
-        self._evidence = EvidenceStore(
-            data_folder(parameters) / 'evidence', parameters.evidence_megabytes * MEGABYTE
-        )
+        self._actions = ActionWatch(self, self._watches, self.shield(self._on_status))
+        self._evidence = EvidencePublisher(self, parameters, REPORT_QOS)
         self._history = reports.ReportHistory(parameters.report_history)
         self._report_publisher = self.create_publisher(
             FailureReport, 'armor/failure_report', REPORT_QOS
         )
-        self._evidence_publisher = self.create_publisher(
-            CompressedImage, '~/evidence/compressed', REPORT_QOS
-        )
         self._event_subscription = self.create_subscription(
-            TaskEventMessage, 'armor/task_event', self._on_task_event, EVENT_QOS
+            TaskEventMessage, 'armor/task_event', self.shield(self._on_task_event), EVENT_QOS
         )
         self._diagnostics = DiagnosticsPublisher(self)
         self._report_services = ReportServices(self, self._history)
         self._verify = VerifyServer(self)
         self._periodic = [
-            self.create_timer(period, callback, clock=self._steady_clock)
+            self.create_timer(period, self.shield(callback), clock=self._steady_clock)
             for period, callback in (
                 (TICK_SECONDS, self._on_tick),
                 (GRAPH_SECONDS, self._on_graph),
@@ -203,7 +199,7 @@ class Monitor(LifecycleNode):
         self._diagnostics.close()
         self.destroy_subscription(self._event_subscription)
         self.destroy_publisher(self._report_publisher)
-        self.destroy_publisher(self._evidence_publisher)
+        self._evidence.close()
 
     def _shutdown(self) -> None:
         if self.is_active:
@@ -304,38 +300,26 @@ class Monitor(LifecycleNode):
     def _on_outcome(self, outcome: Outcome) -> None:
         timing = reports.Timing(outcome.queue_ns, outcome.inference_ns, outcome.total_ns)
         now = self.now_ns()
-        if outcome.diagnosis is None:
-            report = reports.unknown_report(
-                outcome.episode, outcome.status, outcome.text, now, timing
-            )
-        else:
-            digest = config_hash(
-                self.parameters.episode_settings(),
-                outcome.diagnosis.settings,
-                outcome.diagnosis.model,
-            )
-            report = reports.diagnosis_report(
-                outcome.episode, outcome.diagnosis, digest, now, timing
-            )
-        if outcome.episode.frame_count:
-            report.evidence_uri = self._show_evidence(outcome)
+        try:
+            report = self._report_of(outcome, now, timing)
+        except Exception as error:  # a report that cannot be made is a report all the same
+            text = f'internal error: {type(error).__name__}: {error}'
+            status = ReportStatus.MODEL_ERROR
+            report = reports.unknown_report(outcome.episode, status, text, now, timing)
+        report.evidence_uri = self._evidence.show(outcome.episode)
         self._publish(report)
         self._verify.finish(report)
 
-    def _show_evidence(self, outcome: Outcome) -> str:
-        """Publish and store the collage; a picture that fails never costs the report."""
-        try:
-            jpeg = encode_jpeg(render_collage(outcome.episode))
-            message = CompressedImage(format='jpeg', data=np.frombuffer(jpeg, np.uint8).tobytes())
-            message.header.stamp = to_time(outcome.episode.end_ns)
-            self._evidence_publisher.publish(message)
-            if self.parameters.evidence_megabytes == 0:
-                return ''
-            task_id = outcome.episode.task.task_id
-            return self._evidence.save(task_id, outcome.episode.end_ns, jpeg).as_uri()
-        except ArmorError as error:
-            self.get_logger().warning(str(error))
-            return ''
+    def _report_of(self, outcome: Outcome, now_ns: int, timing: reports.Timing) -> FailureReport:
+        diagnosis = outcome.diagnosis
+        if diagnosis is None:
+            return reports.unknown_report(
+                outcome.episode, outcome.status, outcome.text, now_ns, timing
+            )
+        digest = config_hash(
+            self.parameters.episode_settings(), diagnosis.settings, diagnosis.model
+        )
+        return reports.diagnosis_report(outcome.episode, diagnosis, digest, now_ns, timing)
 
     def _publish(self, report: FailureReport) -> None:
         self._history.add(report)

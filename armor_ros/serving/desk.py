@@ -144,11 +144,11 @@ class TaskDesk:
 
     def tick(self, now_ns: int) -> None:
         """Hand over the tasks whose clip is complete; to be called about twenty times a second."""
-        for episode in self._recorder.advance(now_ns):
-            self._submit(episode)
+        episodes = self._recorder.advance(now_ns)
         if any(self._steady() - ended > self._wait_ns for ended in self._ended.values()):
-            for episode in self._recorder.flush():
-                self._submit(episode)
+            episodes += self._recorder.flush()
+        for episode in episodes:
+            self._submit(episode)
 
     def cancel(self, task_id: str) -> None:
         """Give up on the answer to a task; its outcome is CANCELED."""
@@ -194,6 +194,8 @@ class TaskDesk:
     def _follow(self, events: Sequence[TaskEvent]) -> None:
         for event in events:
             if event.phase is TaskPhase.START:
+                if event.task_id in self._open:  # it began anew
+                    self._client.cancel(self._open[event.task_id])
                 session = str(next(self._numbers))
                 self._open[event.task_id] = session
                 self._client.open(session)
@@ -207,11 +209,20 @@ class TaskDesk:
         session = self._open.pop(task_id, None)
         now = self._steady()
         task = _Submitted(episode, self._ended.pop(task_id, now), now)
+        try:
+            self._hand_over(task, session)
+        except Exception as error:  # whatever it is, the task is answered
+            text = f'internal error: {type(error).__name__}: {error}'
+            self._finish(task, ReportStatus.MODEL_ERROR, text)
+
+    def _hand_over(self, task: _Submitted, session: str | None) -> None:
+        """Give a task to inference, or answer it at once where there is nothing to ask."""
+        task_id = task.episode.task.task_id
         if task_id in self._unwanted:
             self._unwanted.discard(task_id)
             status, text = ReportStatus.CANCELED, 'the verdict was no longer wanted'
         else:
-            status, text = check_frames(episode, self._newest_stamps())
+            status, text = check_frames(task.episode, self._newest_stamps())
         if status is not ReportStatus.OK:
             if session is not None:
                 self._client.cancel(session)
@@ -220,8 +231,9 @@ class TaskDesk:
         if session is None:
             session = str(next(self._numbers))
             self._client.open(session)
+        settings = self._settings()
         self._submitted[session] = task
-        self._client.submit(session, episode, self._settings())
+        self._client.submit(session, task.episode, settings)
 
     def _newest_stamps(self) -> dict[str, int]:
         counters = self._recorder.counters()

@@ -235,9 +235,7 @@ class MonitorFactory:
 
 
 @pytest.fixture
-def monitor(
-    ros: Any, shared_server: dict[str, str], tmp_path: Path
-) -> Iterator[MonitorFactory]:
+def monitor(ros: Any, shared_server: dict[str, str], tmp_path: Path) -> Iterator[MonitorFactory]:
     factory = MonitorFactory(ros, shared_server, tmp_path / 'data')
     yield factory
     for node in factory.monitors:

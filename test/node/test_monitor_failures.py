@@ -161,6 +161,30 @@ def test_a_full_disk_costs_the_picture_not_the_report(
     assert report.evidence_uri == ''
 
 
+def test_an_unforeseen_error_is_shown_and_survived(
+    robot: Any, monitor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = monitor(rounds=1, max_new_tokens=4)
+    robot.add_camera('/front/image_raw/compressed')
+    robot.wait_until_ready()
+    with monkeypatch.context() as broken:
+        broken.setattr(node.recorder, 'wants', lambda *_: 1 / 0)
+        broken.setattr(node.desk, '_settings', lambda: 1 / 0)
+        line = robot.wait_for_diagnostic(
+            'internal errors', lambda line: 'ZeroDivisionError' in line.message
+        )
+        assert line.level == b'\x02'
+    robot.run_task('whole', seconds=0.8)
+    (report,) = robot.wait_for_reports(1)
+    assert report.status == report.STATUS_OK
+
+    monkeypatch.setattr(node.desk, '_settings', lambda: 1 / 0)
+    robot.run_task('broken', seconds=0.8)
+    report = robot.wait_for_reports(2)[-1]
+    assert (report.verdict, report.status) == (report.UNKNOWN, report.STATUS_MODEL_ERROR)
+    assert 'ZeroDivisionError' in report.status_text
+
+
 def test_sigint_leaves_no_process_behind(tiny_checkpoint: Path) -> None:
     process = subprocess.Popen(
         [
