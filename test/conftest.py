@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import hypothesis
 import pytest
 
 # Above 101 the ports of DDS collide with those that Linux hands out to any program.
@@ -84,6 +85,9 @@ _DOMAIN_LOCK = _isolate_ros()
 # No test may reach for the network; and small models are fastest on one thread.
 os.environ['HF_HUB_OFFLINE'] = '1'
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# The same examples in every run, however slow the machine.
+hypothesis.settings.register_profile('armor', deadline=None, derandomize=True)
+hypothesis.settings.load_profile('armor')
 
 
 def _missing_ros() -> str:
