@@ -214,6 +214,8 @@ class Link:
                     self._uploads.popleft()
                 else:
                     await self._websocket.send(frame)
+                    # On a slow network a ping waits behind frames; that they go is life enough.
+                    self._heard = True
             elif self._streamed:
                 await self._write_streamed()
             else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO
 
 DEATHS_TO_FAIL = 5
-STOP_SECONDS = 1.5
+STOP_SECONDS = 1.0
 START_SECONDS = 120.0
 MAX_LINE_LENGTH = 2000
 MAX_LINES_PER_SECOND = 200

@@ -70,21 +70,21 @@ def test_a_kill_from_outside_is_reported_within_two_seconds(make_managed, events
 
 
 def test_a_frozen_process_is_found_and_replaced(make_managed, events):
-    managed = make_managed(backoff=QUICK, heartbeat=Heartbeat(ready=1.0))
+    managed = make_managed(backoff=QUICK, heartbeat=Heartbeat(ready=3.0))
     events.wait(ModelReady)
     first = managed.pid
     managed.client.submit('freezer', make_episode('freeze'), SETTINGS)
     managed.client.submit('next', make_episode(), SETTINGS)
     answer = events.wait(ENDS, 'freezer')
     assert answer.status is ReportStatus.MODEL_ERROR
-    assert 'no sign of life for 1 s' in answer.text
+    assert 'no sign of life for 3 s' in answer.text
     assert isinstance(events.wait(ENDS, 'next'), Answer)
     assert gone(first)
     assert managed.state()[2] == 1
 
 
 def test_a_busy_interpreter_is_not_taken_for_a_frozen_one(make_managed, events):
-    managed = make_managed(heartbeat=Heartbeat(ready=2.0))
+    managed = make_managed(heartbeat=Heartbeat(ready=3.0))
     events.wait(ModelReady)
     managed.client.submit('busy', make_episode('compute'), SETTINGS)
     assert isinstance(events.wait(ENDS, 'busy'), Answer)
