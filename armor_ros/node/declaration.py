@@ -93,10 +93,10 @@ def watch_changes(node: Monitor) -> None:
 
 
 def data_folder(parameters: MonitorParameters) -> Path:
-    """Return the folder of evidence and labels, by the conventions of ROS_HOME."""
+    """Return the absolute folder of evidence and labels, by the conventions of ROS_HOME."""
     if parameters.data_dir:
-        return Path(parameters.data_dir).expanduser()
-    return Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser() / 'armor'
+        return Path(parameters.data_dir).expanduser().absolute()
+    return Path(os.environ.get('ROS_HOME', '~/.ros')).expanduser().absolute() / 'armor'
 
 
 def _descriptor(declaration: dataclasses.Field[Any], default: Value) -> ParameterDescriptor:
