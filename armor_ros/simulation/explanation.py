@@ -57,6 +57,18 @@ _SUCCESS = (
     'I see the robot grasp the {target}, carry it over and leave it in the {destination}.',
 )
 
+_SUCCESS_AFTER_DROP = (
+    'The {target} slipped out of the gripper {when}, but it fell into the {destination}, where it '
+    'was to go.',
+    'The robot lost its grip on the {target} {when}; by luck it landed in the {destination}.',
+)
+_SUCCESS_AFTER_MISS = (
+    'The gripper missed the {target} at first, then grasped it and placed it in the '
+    '{destination}.',
+    'After a failed attempt the robot took the {target} from the {source} and put it in the '
+    '{destination}.',
+)
+
 
 def explain(
     judgement: Judgement,
@@ -79,7 +91,7 @@ def explain(
     }
     cause = judgement.cause
     if cause is None:
-        return str(rng.choice(_SUCCESS)).format(**facts)
+        return _explain_success(judgement, facts, rng, start_ns, end_ns)
     facts |= {
         'item': scene.items[cause.item].name,
         'place': cause.place,
@@ -91,6 +103,24 @@ def explain(
         'target_rest': _where(judgement.target_rest),
     }
     return str(rng.choice(_SENTENCES[cause.kind])).format(**facts)
+
+
+def _explain_success(
+    judgement: Judgement,
+    facts: dict[str, str],
+    rng: np.random.Generator,
+    start_ns: int,
+    end_ns: int,
+) -> str:
+    for kind, sentences in (
+        (EventKind.DROPPED, _SUCCESS_AFTER_DROP),
+        (EventKind.MISSED, _SUCCESS_AFTER_MISS),
+    ):
+        for event in judgement.events:
+            if event.kind is kind:
+                when = _when(event, start_ns, end_ns)
+                return str(rng.choice(sentences)).format(**facts, when=when)
+    return str(rng.choice(_SUCCESS)).format(**facts)
 
 
 def _when(event: Event, start_ns: int, end_ns: int) -> str:

@@ -21,9 +21,14 @@ TABLE = 'table'
 FLOOR = 'floor'
 GRIPPER = 'gripper'
 
+# Metres: an item is lifted when it rose by so much in the grip; its slip begins when it moved by
+# so much within the grip; it is lost when it is so far from where it was held.
 _LIFT = 0.03
 _SLIP = 0.012
+_LOST = 0.04
+# Newtons: less is a touch, not a collision.
 _BLOW = 25.0
+# Samples: shorter breaks of a hold are bridged, shorter holds are not counted.
 _BRIDGE = 4
 _SHORTEST_HOLD = 4
 
@@ -134,19 +139,28 @@ def _hold_events(log: StateLog, scene: Scene, item: int, begin: int, end: int) -
         events.append(_event(log, EventKind.WRONG_OBJECT, lift, item))
     if end == len(log) - 1:
         return events
-    if log.closing[min(end + 1, len(log) - 1)]:
+    opened = np.flatnonzero(~log.closing[lift:])
+    release = lift + int(opened[0]) if len(opened) else len(log) - 1
+    if _moved(log, item, lift, release - 1) > _LOST:
         return [*events, _event(log, EventKind.DROPPED, _slip_begin(log, item, lift, end), item)]
     rest = _final_place(log, item)
     if item == scene.target and rest != tote_name(scene.destination):
-        return [*events, _event(log, EventKind.WRONG_DESTINATION, end, item)]
-    return [*events, _event(log, EventKind.PLACED, end, item)]
+        return [*events, _event(log, EventKind.WRONG_DESTINATION, release, item)]
+    return [*events, _event(log, EventKind.PLACED, release, item)]
 
 
 def _slip_begin(log: StateLog, item: int, lift: int, end: int) -> int:
     """Return the sample at which the item first moved within the fingers, before it was lost."""
-    offset = log.items[lift : end + 1, item] - log.tcp[lift : end + 1]
-    moved = np.flatnonzero(np.linalg.norm(offset - offset[0], axis=1) > _SLIP)
-    return lift + int(moved[0]) if len(moved) else end
+    for sample in range(lift, end + 1):
+        if _moved(log, item, lift, sample) > _SLIP:
+            return sample
+    return end
+
+
+def _moved(log: StateLog, item: int, since: int, sample: int) -> float:
+    """Return how far an item moved relative to the fingertips between two samples, metres."""
+    offsets = log.items[[since, sample], item] - log.tcp[[since, sample]]
+    return float(np.linalg.norm(offsets[1] - offsets[0]))
 
 
 def _missed_grasps(log: StateLog, scene: Scene, lifts: list[tuple[int, int]]) -> list[Event]:

@@ -77,11 +77,12 @@ def nominal(plan: Plan, scene: Scene, rng: np.random.Generator) -> Plan:
 
 @injection
 def slip(plan: Plan, scene: Scene, rng: np.random.Generator) -> Plan:
-    """Let the grip force fade on the way; whether the item falls is left to physics."""
+    """Let the grip force fade on the way; whether and where the item falls is left to physics."""
+    latest = 0.3 if abs(scene.source - scene.destination) == 1 else 0.55
     return replace(
         plan,
-        fade_at=float(rng.uniform(0.0, 0.3)),
-        fade_force=float(rng.uniform(0.1, 0.7)),
+        fade_at=float(rng.uniform(0.0, latest)),
+        fade_force=float(rng.uniform(0.3, 0.9)),
     )
 
 

@@ -98,20 +98,25 @@ class TransportPolicy:
         for progress in self._motion(over, 0.0, seconds):
             if progress >= self._plan.fade_at:
                 self._command_grip(0.0, min(GRIP_FORCE, self._plan.fade_force))
-            if self._plan.watches_grip and not self._holds_something():
-                yield from self._wait(0.2)
-                raise _AbortError('gripper empty on the way')
+            self._watch_grip()
             yield
         self._check_arrival()
 
     def _release(self) -> Iterator[None]:
         shape = SHAPES[self._cell.scene.items[self._plan.item].shape]
         down = np.array([*self._plan.place, TOTE_FLOOR + shape.grasp + 0.012])
-        yield from self._move(down, 0.0, 0.75)
+        for _ in self._motion(down, 0.0, 0.75):
+            self._watch_grip()
+            yield
+        self._check_arrival()
         self._command_grip(MAX_WIDTH, GRIP_FORCE)
         yield from self._wait(0.35)
         up = np.array([*self._plan.place, self._plan.carry_height])
         yield from self._move(up, 0.0, 0.5)
+
+    def _watch_grip(self) -> None:
+        if self._plan.watches_grip and not self._holds_something():
+            raise _AbortError('gripper empty on the way')
 
     def _see_item(self) -> tuple[Vector, float]:
         """Return where the robot believes that it must grasp: position, metres, and yaw."""

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judge on state logs written by hand: every event, and the near misses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from armor_ros.simulation.judge import EventKind, judge
+from armor_ros.simulation.scene import TOTE_CENTERS, Item, Scene
+from armor_ros.simulation.statelog import StateLog
+
+SAMPLES = 100
+TICK_NS = 20_000_000
+LEFT, MIDDLE, RIGHT = (np.array([*center, 0.05]) for center in TOTE_CENTERS)
+TABLE = np.array([0.2, 0.0, 0.05])
+BLUE, RED = 0, 1
+CLOSED, LIFTED, OPENED = 20, 30, 80
+
+
+def scene() -> Scene:
+    items = (
+        Item('blue', 'can', 0, LEFT[0], LEFT[1], 0.0),
+        Item('red', 'can', 0, LEFT[0] + 0.09, LEFT[1], 0.0),
+    )
+    return Scene(items, target=BLUE, source=0, destination=2, drop=TOTE_CENTERS[2])
+
+
+def still() -> StateLog:
+    """A log in which the gripper hangs over the table, open, and nothing moves."""
+    positions = np.array([LEFT, LEFT])
+    positions[RED, 0] += 0.09
+    return StateLog(
+        times_ns=np.arange(SAMPLES, dtype=np.int64) * TICK_NS,
+        items=np.repeat(positions[None], SAMPLES, axis=0),
+        touched=np.zeros((SAMPLES, 2, 2), dtype=bool),
+        width=np.full(SAMPLES, 0.08),
+        closing=np.zeros(SAMPLES, dtype=bool),
+        tcp=np.tile([0.3, 0.0, 0.5], (SAMPLES, 1)),
+        blow=np.zeros(SAMPLES),
+        struck=np.full(SAMPLES, -1, dtype=np.int64),
+    )
+
+
+def carried(item: int, goal: np.ndarray, *, lost_at: int | None = None) -> StateLog:
+    """
+    A log in which an item is grasped at CLOSED, is up at LIFTED and is released at OPENED.
+
+    With ``lost_at`` it leaves the fingers there, falls straight down, and the fingers meet.
+    """
+    log = still()
+    start = log.items[0, item].copy()
+    path = np.linspace(start, goal, OPENED - LIFTED)
+    path[:, 2] = 0.25
+    log.tcp[CLOSED:LIFTED] = np.linspace(start, [*start[:2], 0.25], LIFTED - CLOSED)
+    log.tcp[LIFTED:OPENED] = path
+    log.tcp[OPENED:] = path[-1]
+    end = OPENED if lost_at is None else lost_at
+    log.items[CLOSED:end, item] = log.tcp[CLOSED:end]
+    log.items[end:, item] = goal if lost_at is None else [*log.tcp[end, :2], 0.05]
+    log.touched[CLOSED:end, item] = True
+    log.closing[CLOSED:OPENED] = True
+    log.width[CLOSED:end] = 0.06
+    log.width[end:OPENED] = 0.0
+    return log
+
+
+def kinds(log: StateLog) -> list[EventKind]:
+    return [event.kind for event in judge(log, scene()).events]
+
+
+def test_transport_to_the_destination_is_success():
+    judgement = judge(carried(BLUE, RIGHT), scene())
+    assert judgement.success
+    assert judgement.cause is None
+    assert [e.kind for e in judgement.events] == [EventKind.LIFTED, EventKind.PLACED]
+    assert judgement.target_rest == 'right bin'
+
+
+def test_nothing_done_is_nothing_transported():
+    judgement = judge(still(), scene())
+    assert not judgement.success
+    assert judgement.cause.kind is EventKind.NOTHING_TRANSPORTED
+    assert judgement.target_rest == 'left bin'
+
+
+def test_item_that_leaves_closing_fingers_was_dropped():
+    lost_at = 52
+    judgement = judge(carried(BLUE, RIGHT, lost_at=lost_at), scene())
+    assert not judgement.success
+    cause = judgement.cause
+    assert cause.kind is EventKind.DROPPED
+    assert cause.item == BLUE
+    assert abs(cause.time_ns - lost_at * TICK_NS) <= TICK_NS
+    assert cause.came_to_rest == 'middle bin'
+
+
+def test_slip_begins_when_the_item_moves_within_the_fingers():
+    log = carried(BLUE, RIGHT, lost_at=52)
+    log.items[45:52, BLUE, 2] -= 0.02
+    cause = judge(log, scene()).cause
+    assert cause.kind is EventKind.DROPPED
+    assert cause.time_ns == 45 * TICK_NS
+    assert cause.place == 'middle bin'
+
+
+def test_item_that_settles_in_the_fingers_is_not_dropped():
+    log = carried(BLUE, RIGHT)
+    log.items[45:OPENED, BLUE, 2] -= 0.02
+    assert judge(log, scene()).success
+    assert EventKind.DROPPED not in kinds(log)
+
+
+def test_short_loss_of_contact_is_not_a_drop():
+    log = carried(BLUE, RIGHT)
+    log.touched[50:60, BLUE] = False
+    assert kinds(log) == [EventKind.LIFTED, EventKind.PLACED]
+
+
+def test_drop_into_the_destination_is_success_with_a_drop_on_record():
+    judgement = judge(carried(BLUE, RIGHT, lost_at=77), scene())
+    assert judgement.success
+    assert judgement.cause is None
+    assert EventKind.DROPPED in [e.kind for e in judgement.events]
+
+
+def test_closing_on_nothing_is_a_missed_grasp_when_the_fingers_meet():
+    log = still()
+    log.closing[20:40] = True
+    log.width[20:31] = np.linspace(0.08, 0.0, 11)
+    log.width[31:40] = 0.0
+    cause = judge(log, scene()).cause
+    assert cause.kind is EventKind.MISSED
+    assert cause.time_ns == 30 * TICK_NS
+    assert cause.item == BLUE
+    assert cause.place == 'left bin'
+
+
+def test_touch_without_a_lift_is_a_missed_grasp():
+    log = still()
+    log.closing[20:40] = True
+    log.width[20:40] = 0.06
+    log.touched[20:40, BLUE] = True
+    log.items[25:35, BLUE, 2] += 0.02
+    assert judge(log, scene()).cause.kind is EventKind.MISSED
+
+
+def test_missed_grasp_that_was_made_good_is_no_cause():
+    log = carried(BLUE, MIDDLE)
+    log.closing[5:15] = True
+    log.width[5:15] = 0.0
+    judgement = judge(log, scene())
+    assert judgement.events[0].kind is EventKind.MISSED
+    assert judgement.cause.kind is EventKind.WRONG_DESTINATION
+
+
+@pytest.mark.parametrize(
+    ('goal', 'place'), [(MIDDLE, 'middle bin'), (TABLE, 'table'), (LEFT, 'left bin')]
+)
+def test_release_elsewhere_is_a_wrong_destination(goal, place):
+    cause = judge(carried(BLUE, goal), scene()).cause
+    assert cause.kind is EventKind.WRONG_DESTINATION
+    assert cause.time_ns == OPENED * TICK_NS
+    assert cause.came_to_rest == place
+
+
+def test_lifting_another_item_is_the_wrong_object():
+    cause = judge(carried(RED, RIGHT), scene()).cause
+    assert cause.kind is EventKind.WRONG_OBJECT
+    assert cause.item == RED
+    assert cause.time_ns < OPENED * TICK_NS
+
+
+def test_pushing_another_item_out_of_its_bin_is_a_failure():
+    log = carried(BLUE, RIGHT)
+    log.items[60:, RED] = TABLE
+    judgement = judge(log, scene())
+    assert not judgement.success
+    assert judgement.cause.kind is EventKind.DISPLACED
+    assert judgement.cause.item == RED
+    assert judgement.cause.time_ns == 60 * TICK_NS
+    assert judgement.cause.came_to_rest == 'table'
+
+
+def test_pushing_another_item_within_its_bin_is_none():
+    log = carried(BLUE, RIGHT)
+    log.items[60:, RED, 0] -= 0.05
+    assert judge(log, scene()).success
+
+
+def test_item_below_the_table_lies_on_the_floor():
+    log = carried(BLUE, TABLE)
+    log.items[90:, BLUE] = [1.2, 0.0, -0.7]
+    assert judge(log, scene()).target_rest == 'floor'
+
+
+def test_item_still_in_the_fingers_is_not_transported():
+    log = carried(BLUE, RIGHT)
+    log.items[OPENED:, BLUE] = log.tcp[OPENED:]
+    log.touched[OPENED:, BLUE] = True
+    log.closing[OPENED:] = True
+    judgement = judge(log, scene())
+    assert not judgement.success
+    assert judgement.target_rest == 'gripper'
+
+
+@pytest.mark.parametrize(('struck', 'furniture'), [(RED, False), (-1, True)])
+def test_collision_before_any_lift_is_the_cause(struck, furniture):
+    log = still()
+    log.blow[40:45] = 60.0
+    log.struck[40:45] = struck
+    log.closing[50:60] = True
+    cause = judge(log, scene()).cause
+    assert cause.kind is EventKind.COLLISION
+    assert cause.time_ns == 40 * TICK_NS
+    assert cause.furniture is furniture
+    assert cause.item == (BLUE if furniture else RED)
+
+
+def test_a_light_touch_is_no_collision():
+    log = still()
+    log.blow[40:45] = 10.0
+    assert EventKind.COLLISION not in kinds(log)
+
+
+def test_collision_before_the_lift_does_not_explain_a_later_drop():
+    log = carried(BLUE, RIGHT, lost_at=52)
+    log.blow[10:12] = 60.0
+    assert judge(log, scene()).cause.kind is EventKind.DROPPED
+
+
+def test_the_destination_decides():
+    log = carried(BLUE, RIGHT)
+    assert judge(log, scene()).success
+    assert not judge(log, replace(scene(), destination=1)).success
