@@ -132,7 +132,8 @@ class EpisodeRecorder:
         if not awaited and not self.wants(camera, stamp_ns, receive_ns):
             return None
         try:
-            frame = resize(decode_image(image), self._settings.frame_size)
+            size = self._settings.frame_size
+            frame = resize(decode_image(image, smallest=size), size)
         except DecodeError as error:
             self.add_undecodable(camera, stamp_ns, receive_ns, str(error))
             return None

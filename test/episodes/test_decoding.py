@@ -372,6 +372,39 @@ def test_damaged_files_never_crash(where: int, value: bytes, cut: bool) -> None:
         assert decoded.ndim == 3
 
 
+@pytest.mark.parametrize(
+    ('smallest', 'shape'),
+    [
+        ((200, 300), (200, 300)),
+        ((101, 100), (200, 300)),
+        ((100, 150), (100, 150)),
+        ((50, 60), (50, 75)),
+        ((1, 1), (25, 38)),
+    ],
+)
+def test_large_jpegs_are_decoded_no_larger_than_needed(
+    smallest: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    y, x = np.mgrid[0:200, 0:300]
+    picture = np.stack([x * 0.8, y, 255 - x * 0.5], axis=-1).astype(np.uint8)
+    image = CompressedImage('jpeg', jpeg(picture[..., ::-1]))
+    decoded = decode_image(image, smallest=smallest)
+    assert decoded.shape == (*shape, 3)
+    expected = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(decoded.astype(int) - expected).mean() < 3
+    # A grey file may be a mosaic, and a mosaic must stay whole.
+    grey = CompressedImage('bayer_rggb8; jpeg', jpeg(picture[..., 0]))
+    assert decode_image(grey, smallest=smallest).shape == (200, 300, 3)
+
+
+def test_resize_by_halves_equals_resize_at_once() -> None:
+    picture = cv2.GaussianBlur(noise(600 * 800 * 3).reshape(600, 800, 3), (0, 0), 3)
+    at_once = cv2.resize(picture, (140, 110), interpolation=cv2.INTER_AREA)
+    difference = np.abs(resize(picture, (110, 140)).astype(int) - at_once)
+    assert difference.max() <= 8
+    assert difference.mean() <= 1.5
+
+
 def test_resize_averages_down_interpolates_up_and_leaves_equals_alone() -> None:
     board = np.indices((64, 64)).sum(axis=0) % 2 * 255
     picture = np.dstack([board] * 3).astype(np.uint8)
