@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -34,7 +33,7 @@ _MAX_MESSAGE = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The files of a bag in order, and those that its metadata names but are not there."""
+    """The files of a bag, and those that its metadata names but are not there."""
 
     parts: tuple[Path, ...]
     missing: tuple[str, ...] = ()
@@ -169,9 +168,8 @@ def _find_parts(path: Path) -> _Layout:
 
 
 def _find_in_directory(folder: Path) -> _Layout:
-    present = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(_SUFFIXES)), key=_natural_order
-    )
+    # In any order: parts are merged by the times of their messages.
+    present = sorted(entry for entry in folder.iterdir() if entry.name.endswith(_SUFFIXES))
     named = _named_in_metadata(folder / _METADATA)
     by_name = {entry.name: entry for entry in present}
     parts = []
@@ -208,13 +206,6 @@ def _named_in_metadata(path: Path) -> list[str]:
     if not isinstance(names, list):
         return []
     return [PurePath(str(name)).name for name in names]
-
-
-def _natural_order(path: Path) -> list[tuple[int, str]]:
-    return [
-        (int(piece), '') if piece.isdigit() else (-1, piece)
-        for piece in re.split(r'(\d+)', path.name)
-    ]
 
 
 def _combine(storages: list[Storage]) -> tuple[Topic, ...]:
