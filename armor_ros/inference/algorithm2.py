@@ -157,6 +157,6 @@ def _select(trace: Sequence[Round], policy: ReturnPolicy) -> int:
     candidates = [
         position
         for position, answer in enumerate(trace)
-        if answer.best and (policy is ReturnPolicy.BEST or answer.round == last)
+        if policy is ReturnPolicy.BEST or answer.round == last
     ]
     return min(candidates, key=lambda position: trace[position].combined_entropy)

@@ -75,7 +75,7 @@ class PromptEncoder:
         before += self.encode_text(self._config.system)
         before += [self._turn_end, *self.encode_text('\n'), self._turn_start]
         before += [*self.encode_text('user\n'), self._vision_start]
-        question = self.question(instruction, views)
+        question = self.question(instruction, views) + '\n'
         return PrefixTokens(tuple(before), (self._vision_end, *self.encode_text(question)))
 
     def question(self, instruction: str, views: Sequence[str] | None = None) -> str:
@@ -126,7 +126,9 @@ class PromptEncoder:
         explanation = clean_text(previous.explanation)
         if explanation:
             lines.append(self._config.previous_reasoning.format(reasoning=explanation))
-        ids = [token for line in (*lines, task) for token in self.encode_text('\n' + line)]
+        # A line break belongs to the line it ends, as it does where Qwen's tokenizer cuts.
+        ids = [token for line in lines for token in self.encode_text(line + '\n')]
+        ids += self.encode_text(task)
         ids += [self._turn_end, *self.encode_text('\n'), self._turn_start]
         return [*ids, *self.encode_text('assistant\n')]
 

@@ -138,13 +138,13 @@ class NaiveReference:
         ids += [control('<|vision_end|>')]
         ids += self.encode(
             f'In the video, the robot is attempting to {self.question}.\n'
-            f'Did the robot successfully {self.question}?'
+            f'Did the robot successfully {self.question}?\n'
         )
         if detection:
-            ids += self.encode(f'\nGiven the previous detection is {detection}.')
+            ids += self.encode(f'Given the previous detection is {detection}.\n')
         if reasoning:
-            ids += self.encode(f'\nGiven the previous reasoning is {reasoning}')
-        ids += [*self.encode(f'\n{task}'), control('<|im_end|>'), *self.encode('\n')]
+            ids += self.encode(f'Given the previous reasoning is {reasoning}\n')
+        ids += [*self.encode(task), control('<|im_end|>'), *self.encode('\n')]
         return [*ids, control('<|im_start|>'), *self.encode('assistant\n')]
 
     def encode(self, text: str) -> list[int]:

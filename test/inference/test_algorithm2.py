@@ -93,6 +93,10 @@ def test_tolerance_is_measured_from_the_lowest_so_far() -> None:
     assert run(script, tolerance=0.0).trace[-1].round == 3
 
 
+def test_no_fall_at_all_stops_without_any_tolerance() -> None:
+    assert run([level(0.5)] * 4, tolerance=0.0).trace[-1].round == 1
+
+
 def test_return_policies_differ_after_a_rise() -> None:
     script = [level(0.6), level(0.4), level(0.5), level(0.1)]
     last, best = (run(script, return_policy=policy) for policy in ReturnPolicy)

@@ -43,7 +43,7 @@ def test_prefix_of_a_clip() -> None:
     )
     assert shown(prefix.after) == (
         '<|vision_end|>In the video, the robot is attempting to transport an object from one bin '
-        'to another.\nDid the robot successfully transport an object from one bin to another?'
+        'to another.\nDid the robot successfully transport an object from one bin to another?\n'
     )
 
 
@@ -52,7 +52,7 @@ def test_prefix_of_a_collage() -> None:
     assert shown(prefix.after) == (
         '<|vision_end|>In the video, the robot is attempting to pick up a hockey stick. Frames '
         'are shown from multiple views (front, wrist, overhead) across timesteps. Did the robot '
-        'succeed at the subtask?'
+        'succeed at the subtask?\n'
     )
 
 
@@ -71,23 +71,23 @@ def test_instruction_is_cleaned_and_bounded() -> None:
 
 def test_suffix_without_conditioning() -> None:
     assert shown(PROMPTS.detection_suffix(PreviousAnswer())) == (
-        '\nPlease give a Yes/No answer.<|im_end|>\n<|im_start|>assistant\n'
+        'Please give a Yes/No answer.<|im_end|>\n<|im_start|>assistant\n'
     )
     assert shown(PROMPTS.reasoning_suffix(PreviousAnswer())) == (
-        '\nPlease give your reasoning.<|im_end|>\n<|im_start|>assistant\n'
+        'Please give your reasoning.<|im_end|>\n<|im_start|>assistant\n'
     )
 
 
 def test_suffix_with_conditioning() -> None:
     failed = PreviousAnswer(True, 'The robot fails to close the gripper.')
     assert shown(PROMPTS.reasoning_suffix(failed)) == (
-        '\nGiven the previous detection is No.'
-        '\nGiven the previous reasoning is The robot fails to close the gripper.'
-        '\nPlease give your reasoning.<|im_end|>\n<|im_start|>assistant\n'
+        'Given the previous detection is No.\n'
+        'Given the previous reasoning is The robot fails to close the gripper.\n'
+        'Please give your reasoning.<|im_end|>\n<|im_start|>assistant\n'
     )
     assert shown(PROMPTS.detection_suffix(PreviousAnswer(False, ''))) == (
-        '\nGiven the previous detection is Yes.'
-        '\nPlease give a Yes/No answer.<|im_end|>\n<|im_start|>assistant\n'
+        'Given the previous detection is Yes.\n'
+        'Please give a Yes/No answer.<|im_end|>\n<|im_start|>assistant\n'
     )
     assert 'detection' not in shown(PROMPTS.reasoning_suffix(PreviousAnswer(None, 'It fell.')))
 
@@ -95,12 +95,19 @@ def test_suffix_with_conditioning() -> None:
 def test_pieces_are_tokenised_on_their_own() -> None:
     previous = PreviousAnswer(True, 'It fell.')
     pieces = (
-        '\nGiven the previous detection is No.',
-        '\nGiven the previous reasoning is It fell.',
-        '\nPlease give your reasoning.',
+        'Given the previous detection is No.\n',
+        'Given the previous reasoning is It fell.\n',
+        'Please give your reasoning.',
     )
     expected = [token for piece in pieces for token in PROMPTS.encode_text(piece)]
     assert PROMPTS.reasoning_suffix(previous)[: len(expected)] == expected
+
+
+def test_pieces_of_ordinary_text_are_those_of_the_whole() -> None:
+    prefix = PROMPTS.prefix(INSTRUCTION)
+    suffix = PROMPTS.reasoning_suffix(PreviousAnswer(True, 'It fell.'))
+    ids = [*prefix.before, PROMPTS.video_id, *prefix.after, *suffix]
+    assert TOKENIZER(shown(ids), add_special_tokens=False).input_ids == ids
 
 
 def test_ordinary_text_is_encoded_as_the_checkpoint_s_tokenizer_does() -> None:
