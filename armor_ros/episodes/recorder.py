@@ -74,8 +74,7 @@ class EpisodeRecorder:
             raise ArmorError(f'camera {doubles[0]!r} is named twice; give each a name of its own')
         self._settings = settings
         self._cameras = tuple(cameras)
-        self._since_ns = since_ns
-        self.reset()
+        self.reset(since_ns)
 
     @property
     def open_tasks(self) -> tuple[str, ...]:
@@ -90,11 +89,15 @@ class EpisodeRecorder:
         """Return the counters of tasks and goals, what was ignored included."""
         return self._tracker.counters()
 
-    def reset(self) -> None:
-        """Forget all frames and tasks, unanswered ones too; counters begin anew."""
+    def reset(self, since_ns: int | None = None) -> None:
+        """
+        Forget all frames and tasks, unanswered ones too; counters begin anew.
+
+        ``since_ns`` as for the constructor.
+        """
         settings = self._settings
         self._tracks = {camera.name: CameraTrack(camera, settings) for camera in self._cameras}
-        self._tracker = GoalTracker(settings, self._since_ns)
+        self._tracker = GoalTracker(settings, since_ns)
         self._tasks: dict[str, RunningTask] = {}
         self._finished: list[Episode] = []
         self._now_ns: int | None = None

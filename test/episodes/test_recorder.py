@@ -610,6 +610,14 @@ def test_reset_forgets_everything() -> None:
     assert recorder.task_counters() == {}
 
 
+def test_goals_of_the_first_array_count_if_accepted_since_the_monitor_watches() -> None:
+    for since, events in ((None, 0), (at(1), 2), (at(3), 0)):
+        recorder = make()
+        recorder.reset(since)
+        states = [GoalState(bytes(16), at(2), 4)]
+        assert len(recorder.add_status('/pick', states, at(4))) == events
+
+
 @pytest.mark.parametrize('seed', range(30))
 def test_whatever_comes_each_end_gives_one_sound_episode(seed: int) -> None:
     rng = random.Random(seed)
