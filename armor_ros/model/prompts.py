@@ -16,10 +16,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from armor_ros.episodes.task import MAX_TEXT_LENGTH
+from armor_ros.episodes.text import clean_text
 from armor_ros.errors import ArmorError
 from armor_ros.model.config import PromptConfig
-from armor_ros.model.text import clean_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class PromptEncoder:
     Turns instructions and answers into token ids, and generated ids into text.
 
     Text from outside is encoded by a tokenizer without added tokens, so that "<|im_end|>" in an
-    instruction is eight ordinary tokens and never the end of the turn.
+    instruction is some ordinary tokens and never the end of the turn.
     """
 
     def __init__(self, tokenizer: Any, config: PromptConfig) -> None:
@@ -81,11 +80,11 @@ class PromptEncoder:
     def question(self, instruction: str, views: Sequence[str] | None = None) -> str:
         """Return the task question, of a clip or (``views`` given) of a collage."""
         config = self._config
-        instruction = clean_text(instruction, MAX_TEXT_LENGTH).rstrip(' .?!')
+        instruction = clean_text(instruction).rstrip(' .?!')
         if views is None:
             template = config.question if instruction else config.open_question
             return template.format(instruction=instruction)
-        names = clean_text(', '.join(views), MAX_TEXT_LENGTH)
+        names = clean_text(', '.join(views))
         template = config.collage_question if instruction else config.open_collage_question
         return template.format(instruction=instruction, views=names)
 
@@ -110,7 +109,8 @@ class PromptEncoder:
         """
         Return generated ids as clean text.
 
-        Control tokens vanish; invalid bytes become U+FFFD; see ``clean_text``.
+        Control tokens vanish, invalid bytes become U+FFFD, and the rest is one line of at most
+        2000 characters (see ``clean_text``).
         """
         text = self._tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False

@@ -5,13 +5,13 @@ Algorithm 2 written a second time, as plainly as it can be, to hold the real one
 Every call, and every generated token, encodes the whole prompt and the whole clip again with
 transformers' own forward, one trajectory at a time, without a cache. Prompts, positions, the
 classification head and the entropies are written out here; of the product it uses only the
-weights, the preprocessing (which has its own tests) and the seeded numbers.
+weights, the preprocessing and the cleaning of texts (which have their own tests), and the seeded
+numbers.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from armor_ros.episodes.diagnosis import RefinementSettings
 from armor_ros.episodes.episode import Episode
+from armor_ros.episodes.text import clean_text
 from armor_ros.inference.sampling import uniforms
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.preprocessing import VisionInput, clip_input
@@ -52,7 +53,7 @@ class NaiveReference:
         self.model = model
         self.backbone = model.backbone
         self.tokenizer = model.tokenizer
-        self.question = episode.task.instruction
+        self.question = clean_text(episode.task.instruction)
         self.vision: VisionInput = clip_input(
             episode.clip().frames, episode.fps, model.config.image_size, model.geometry
         )
@@ -154,9 +155,7 @@ class NaiveReference:
         return ids
 
     def text(self, tokens: list[int]) -> str:
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        text = ''.join(' ' if unicodedata.category(c) == 'Cc' else c for c in text)
-        return ' '.join(text.split())[:2000].rstrip()
+        return clean_text(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def forward(self, ids: list[int]) -> Any:
         """Run everything through transformers' forward, from pixels to logits."""
