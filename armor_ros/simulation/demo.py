@@ -20,7 +20,7 @@ from armor_ros.datasets.bags import BagStatus, BagTaskEvent
 from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.errors import ArmorError
-from armor_ros.simulation.episode import SimulatedEpisode, draw_setup, run_episode
+from armor_ros.simulation.episode import Setup, SimulatedEpisode, draw_setup, run_episode
 from armor_ros.simulation.plan import INJECTIONS
 from armor_ros.simulation.recording import FilmSettings, Record, Recorder, write_records
 from armor_ros.simulation.scene import Task
@@ -119,7 +119,8 @@ def generate_demo_bag(
                 if progress is not None:
                     progress(index, len(episodes), f'simulating and filming: {mode}')
                 task = DEMO_TASK if trigger == 'action' else None
-                episode, records = _film(1000 * seed + index, mode, task, film, now_ns)
+                setup = demo_setup(seed, index, mode, task)
+                episode, records = _film(setup, film, now_ns)
                 label = _label(episode, now_ns, trigger)
                 records += _signals(episode, label, goals, trigger)
                 write_records(writer, records)
@@ -149,12 +150,22 @@ def _check(output: Path, episodes: Sequence[str], trigger: str) -> None:
         raise ArmorError(f'no trigger {trigger!r}; choose from: {", ".join(TRIGGERS)}')
 
 
+def demo_setup(seed: int, index: int, mode: str, task: Task | None) -> Setup:
+    """
+    Return the set-up of the recording's episode number ``index``.
+
+    One robot does them all: its stack looks at its grip once, after lifting.
+    """
+    setup = draw_setup(1000 * seed + index + 1, mode, task)
+    return dataclasses.replace(setup, plan=dataclasses.replace(setup.plan, watches_grip=False))
+
+
 def _film(
-    seed: int, mode: str, task: Task | None, film: FilmSettings, epoch_ns: int
+    setup: Setup, film: FilmSettings, epoch_ns: int
 ) -> tuple[SimulatedEpisode, list[Record]]:
-    recorder = Recorder(film, epoch_ns, seed)
+    recorder = Recorder(film, epoch_ns, setup.seed)
     try:
-        episode = run_episode(draw_setup(seed, mode, task), recorder)
+        episode = run_episode(setup, recorder)
     finally:
         recorder.close()
     return episode, recorder.records

@@ -78,10 +78,10 @@ def nominal(plan: Plan, scene: Scene, rng: np.random.Generator) -> Plan:
 @injection
 def slip(plan: Plan, scene: Scene, rng: np.random.Generator) -> Plan:
     """Let the grip force fade on the way; whether and where the item falls is left to physics."""
-    latest = 0.3 if abs(scene.source - scene.destination) == 1 else 0.55
+    latest = 0.28 if abs(scene.source - scene.destination) == 1 else 0.45
     return replace(
         plan,
-        fade_at=float(rng.uniform(0.0, latest)),
+        fade_at=float(rng.uniform(0.1, latest)),
         fade_force=float(rng.uniform(0.3, 0.9)),
     )
 

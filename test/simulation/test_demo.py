@@ -229,7 +229,7 @@ def test_film_settings_have_limits():
 
 def test_the_default_demo_has_one_success_and_three_failures_one_of_them_noticed():
     episodes = [
-        run_episode(draw_setup(index, mode, demo.DEMO_TASK))
+        run_episode(demo.demo_setup(0, index, mode, demo.DEMO_TASK))
         for index, mode in enumerate(demo.DEMO_EPISODES)
     ]
     assert [e.judgement.success for e in episodes] == [True, False, False, False]
