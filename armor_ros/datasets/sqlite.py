@@ -90,7 +90,7 @@ class SqliteFile:
         return {row[1] for row in self._database.execute(f'PRAGMA table_info({table})')}
 
     def _accept_cut(self) -> None:
-        """Have sqlite read a file that is shorter than its head says, which it refuses at first."""
+        """Have sqlite read a file that is shorter than its head says; it would refuse."""
         try:
             self._database.execute('SELECT count(*) FROM sqlite_master').fetchone()
         except _DATABASE_ERRORS:

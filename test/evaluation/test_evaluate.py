@@ -273,6 +273,8 @@ def test_progress_names_every_prediction(two_tasks: Path, diagnoser: Any, tmp_pa
     assert [step.tasks for step in steps if step.prediction] == [1, 2, 3, 4]
     positions = [step.position for step in steps]
     assert positions == sorted(positions)
+    # The first of two recordings is the first half.
+    assert 0.4 < max(step.position for step in steps if step.tasks <= 2 and step.prediction) <= 0.5
     assert positions[-1] <= 1.0
     assert positions[-1] > 0.95
 

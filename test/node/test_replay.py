@@ -233,6 +233,8 @@ def test_recorded_best_effort_stays_best_effort() -> None:
     assert offer(Qos('best_effort', 'volatile', 5)).depth == 5
     assert offer(Qos('best_effort'), Qos('reliable')).reliability == ReliabilityPolicy.RELIABLE
     assert offer(Qos(durability='transient_local')).durability == DurabilityPolicy.TRANSIENT_LOCAL
+    mixed = offer(Qos(durability='volatile'), Qos(durability='transient_local'))
+    assert mixed.durability == DurabilityPolicy.TRANSIENT_LOCAL
     assert offer().reliability == ReliabilityPolicy.RELIABLE
 
 
