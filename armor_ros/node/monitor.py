@@ -151,9 +151,7 @@ class Monitor(LifecycleNode):
     def _activate(self) -> None:
         parameters = self.parameters
         # Goals accepted before this moment are history; a simulated clock at 0 has not begun.
-        self.recorder = EpisodeRecorder(
-            parameters.episode_settings(), parameters.camera_configs(), self.now_ns() or None
-        )
+        self.recorder.reset(self.now_ns() or None)
         self.inference = ManagedInference(
             ServerSettings(
                 checkpoint=parameters.checkpoint,

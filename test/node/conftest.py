@@ -177,7 +177,9 @@ class Robot:
         return self.diagnostics[name]
 
     def wait_until_ready(self) -> None:
+        """Wait until the model is loaded and the monitor hears this robot's task events."""
         self.wait_for_diagnostic('inference', lambda line: line.message.startswith('ready'))
+        self.ros.spin_until(self._events.get_subscription_count)
 
 
 def stamp(message: Any, nanoseconds: int) -> None:
