@@ -117,6 +117,12 @@ def test_short_loss_of_contact_is_not_a_drop():
     assert kinds(log) == [EventKind.LIFTED, EventKind.PLACED]
 
 
+def test_contact_that_flickers_is_one_hold():
+    log = carried(BLUE, RIGHT)
+    log.touched[22:OPENED:3, BLUE, 0] = False
+    assert kinds(log) == [EventKind.LIFTED, EventKind.PLACED]
+
+
 def test_drop_into_the_destination_is_success_with_a_drop_on_record():
     judgement = judge(carried(BLUE, RIGHT, lost_at=77), scene())
     assert judgement.success
