@@ -9,10 +9,12 @@ and beside it the classification head (armor_head.safetensors) and our own confi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +101,22 @@ def save_checkpoint(model: ArmorModel, path: str | Path, *, overwrite: bool = Fa
         raise ArmorError(f'{target} exists; choose another folder or ask to overwrite it')
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{target.name}-', dir=target.parent))
+    old = partial.with_name(f'{partial.name}-old')
     try:
-        model.backbone.save_pretrained(partial)
+        with _no_progress_bars():
+            model.backbone.save_pretrained(partial)
         model.tokenizer.save_pretrained(partial)
         head = {name: value.contiguous() for name, value in model.head.state_dict().items()}
         save_file(head, partial / HEAD_FILE, metadata={'format': 'pt'})
         (partial / CONFIG_FILE).write_text(config_to_json(model.config), encoding='utf-8')
         partial.chmod(0o755)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(old)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -169,24 +175,20 @@ def _load_backbone(
     # Quantized layers are made on their device, others are loaded and then moved.
     placement = {'': str(device)} if quantizer is not None else None
     loader: Any = Qwen2_5_VLForConditionalGeneration
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
     try:
-        backbone, report = loader.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation='sdpa',
-            quantization_config=quantizer,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            device_map=placement,
-        )
+        with _no_progress_bars():
+            backbone, report = loader.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation='sdpa',
+                quantization_config=quantizer,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                device_map=placement,
+            )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ArmorError(f'{folder} cannot be loaded as Qwen2.5-VL: {error}') from error
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
     absent = sorted(report['missing_keys']) + sorted(map(str, report['mismatched_keys']))
     if absent:
         raise ArmorError(
@@ -229,4 +231,17 @@ def with_config(model: ArmorModel, config: ArmorConfig) -> ArmorModel:
     info = dataclasses.replace(
         model.info, model_id=config.model_id, revision=config.revision, trained=config.trained
     )
-    return ArmorModel(model.backbone, model.head, model.tokenizer, config, info)
+    other = ArmorModel(model.backbone, model.head, model.tokenizer, config, info)
+    return other.train(model.training)
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars into a log."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,15 +86,22 @@ def check_weights(folder: Path) -> None:
 
 def hash_weights(folder: Path) -> str:
     """Return the SHA-256 (hex) over names and contents of all safetensors files in a folder."""
+    files = sorted(folder.glob('*.safetensors'))
     total = hashlib.sha256()
-    buffer = bytearray(_READ_BYTES)
-    for file in sorted(folder.glob('*.safetensors')):
-        digest = hashlib.sha256()
-        with file.open('rb') as stream:
-            while count := stream.readinto(buffer):
-                digest.update(memoryview(buffer)[:count])
-        total.update(f'{file.name}\0{digest.hexdigest()}\n'.encode())
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for file, digest in zip(files, pool.map(_hash_file, files), strict=True):
+            total.update(f'{file.name}\0{digest}\n'.encode())
     return total.hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    """Return the SHA-256 (hex) of a file's content."""
+    digest = hashlib.sha256()
+    buffer = bytearray(_READ_BYTES)
+    with file.open('rb') as stream:
+        while count := stream.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
 
 
 def _fetch(name: str) -> CheckpointFolder:

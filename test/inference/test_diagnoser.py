@@ -27,9 +27,10 @@ from armor_ros.inference.errors import Canceled, ModelError
 from armor_ros.inference.generation import generate
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import with_config
-from armor_ros.model.config import PositionConvention
+from armor_ros.model.config import HeadConfig, HeadPooling, PositionConvention
 from armor_ros.model.preprocessing import clip_input
 from armor_ros.model.prompts import PreviousAnswer
+from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
 
 EpisodeMaker = Callable[..., Episode]
 QUICK = RefinementSettings(rounds=3, trajectories=2, max_new_tokens=8)
@@ -163,6 +164,20 @@ def test_verdicts_follow_the_class_order(model: ArmorModel, make_episode: Episod
     total = ours.trace[0].failure_probability + theirs.trace[0].failure_probability
     assert total == pytest.approx(1.0)
     assert ours.trace[0].failed != theirs.trace[0].failed
+
+
+def test_a_head_that_pools_over_tokens(make_episode: EpisodeMaker) -> None:
+    head = HeadConfig(pooling=HeadPooling.TOKENS)
+    config = dataclasses.replace(DEFAULT_CONFIG, head=head)
+    model = make_tiny_model(size=TinySize(hidden_size=64, layers=5), config=config)
+    episode = make_episode(size=112)
+    diagnosis = Diagnoser(model).diagnose(episode, QUICK)
+    reference = NaiveReference(model, episode)
+    with torch.no_grad():
+        states = reference.forward(reference.prompt('', '', 'Please give a Yes/No answer.'))
+        means = torch.stack([states.hidden_states[layer][0].mean(0) for layer in (1, 2, 3, 4)])
+        expected = torch.softmax(reference.head(means), dim=-1)[0].item()
+    assert diagnosis.trace[0].failure_probability == pytest.approx(expected, abs=1e-6)
 
 
 def test_detection_is_told_before_any_round(model: ArmorModel, make_episode: EpisodeMaker) -> None:
