@@ -33,6 +33,9 @@ def _import_mujoco() -> Any:
     # MuJoCo reads MUJOCO_GL once, at its first import.
     if 'mujoco' not in sys.modules:
         os.environ['MUJOCO_GL'] = choose_gl()
+        # Mesa then draws in the thread that asks. Its own threads cost more than they win for
+        # small pictures, and episodes run side by side in processes.
+        os.environ.setdefault('LP_NUM_THREADS', '0')
     try:
         import mujoco
     except ModuleNotFoundError as error:

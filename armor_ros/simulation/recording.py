@@ -59,11 +59,20 @@ class FilmSettings:
 
 
 class Camera:
-    """Takes pictures of a cell with its cameras; a context manager, as it holds GL resources."""
+    """
+    Takes pictures of a cell with its cameras; a context manager, as it holds GL resources.
+
+    On a CPU two thirds of a picture's time go into the vertices of the two passes that shadows
+    add. So flat faces are not subdivided, and ornaments cast no shadow (about 20 -> 13 ms).
+    """
 
     def __init__(self, cell: Cell, size: int):
         self._cell = cell
+        cell.model.vis.quality.numquads = 1
         self._renderer = make_renderer(cell.model, size, size)
+        self._ornaments = _ornaments(cell.model)
+        self._state: npt.NDArray[np.float64] | None = None
+        self._views: dict[str, npt.NDArray[np.uint8]] = {}
 
     def __enter__(self) -> Camera:
         return self
@@ -83,8 +92,36 @@ class Camera:
     def picture(self, camera: str) -> npt.NDArray[np.uint8]:
         """Return what a camera sees now, (size, size, 3) RGB."""
         self._renderer.update_scene(self._cell.data, camera)
+        scene = self._renderer.scene
+        for geom in scene.geoms[: scene.ngeom]:
+            if geom.objtype == _GEOM and geom.objid in self._ornaments:
+                geom.category = _NO_SHADOW
         picture: npt.NDArray[np.uint8] = self._renderer.render()
         return picture
+
+    def views(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """
+        Return what each camera of ``CAMERAS`` sees now.
+
+        A cell in which nothing moved since the last call is not rendered again: the very same
+        dictionary is returned.
+        """
+        state = np.array(self._cell.data.qpos)
+        if self._state is None or np.abs(state - self._state).max() >= _STILL:
+            self._views = {name: self.picture(name) for name in CAMERAS}
+            self._state = state
+        return self._views
+
+
+_GEOM = int(mujoco.mjtObj.mjOBJ_GEOM)
+_NO_SHADOW = int(mujoco.mjtCatBit.mjCAT_DECOR)
+
+
+def _ornaments(model: Any) -> frozenset[int]:
+    """Return the geoms that are only drawn upon others: no meshes, and nothing touches them."""
+    untouchable = (model.geom_contype == 0) & (model.geom_conaffinity == 0)
+    drawn = model.geom_type != mujoco.mjtGeom.mjGEOM_MESH
+    return frozenset(np.flatnonzero(untouchable & drawn).tolist())
 
 
 class Recorder:
@@ -103,7 +140,7 @@ class Recorder:
         self._types = armor_types()
         self._camera: Camera | None = None
         self._frames = 0
-        self._filmed_state: npt.NDArray[np.float64] | None = None
+        self._views: dict[str, npt.NDArray[np.uint8]] = {}
         self._filmed: dict[str, bytes] = {}
 
     def __call__(self, cell: Cell) -> None:
@@ -132,15 +169,13 @@ class Recorder:
             self.records.append(self._camera_info(cell, name, stamp_ns, log_ns))
 
     def _take_pictures(self, cell: Cell) -> None:
-        """Fill ``_filmed``; a cell in which nothing moved is not rendered again."""
-        state = np.array(cell.data.qpos)
-        last = self._filmed_state
-        if last is not None and np.abs(state - last).max() < _STILL:
-            return
+        """Fill ``_filmed``; the same views are not encoded again."""
         if self._camera is None:
             self._camera = Camera(cell, self._settings.size)
-        self._filmed = {name: encode_jpeg(self._camera.picture(name)) for name in CAMERAS}
-        self._filmed_state = state
+        views = self._camera.views()
+        if views is not self._views:
+            self._filmed = {name: encode_jpeg(view) for name, view in views.items()}
+            self._views = views
 
     def _joint_state(self, cell: Cell, stamp_ns: int) -> RawRecord:
         message = self._types.types[JOINT_STATE_TYPE](
