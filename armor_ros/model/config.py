@@ -4,22 +4,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import json
 import math
 import string
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
+from armor_ros.configuration import config_from_dict
 from armor_ros.episodes.diagnosis import InputMode
 from armor_ros.errors import ArmorError
 
 FORMAT_VERSION = 1
-
-Config = TypeVar('Config')
 
 
 class PositionConvention(str, enum.Enum):
@@ -211,53 +208,6 @@ def config_from_json(text: str, where: str) -> ArmorConfig:
 def read_config(path: Path) -> ArmorConfig:
     """Read a config file; raises ArmorError as ``config_from_json`` does."""
     return config_from_json(path.read_text(encoding='utf-8'), str(path))
-
-
-def config_from_dict(cls: type[Config], data: object, prefix: str = '') -> Config:
-    """
-    Build the dataclass ``cls`` from plain JSON values, nested dataclasses included.
-
-    Raises ArmorError on an unknown key or a value of the wrong type, with its dotted name.
-    """
-    if not isinstance(data, dict):
-        place = prefix.rstrip('.') or 'the config'
-        raise ArmorError(f'{place} is {data!r}; it must be a mapping of names to values')
-    types = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in data.items():
-        if key not in types:
-            near = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
-            raise ArmorError(
-                f'unknown key {prefix + str(key)!r}; did you mean {prefix + near[0]!r}?'
-            )
-        values[key] = _convert(types[key], value, prefix + key)
-    return cls(**values)
-
-
-def _convert(expected: Any, value: object, name: str) -> object:
-    """Convert one plain JSON value to a field's type; raises ArmorError naming the field."""
-    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-        return config_from_dict(expected, value, name + '.')
-    if isinstance(expected, type) and issubclass(expected, enum.Enum):
-        choices = [member.value for member in expected]
-        if value not in choices:
-            raise ArmorError(f'{name} is {value!r}; it must be one of {", ".join(choices)}')
-        return expected(value)
-    if typing.get_origin(expected) is Literal:
-        choices = list(typing.get_args(expected))
-        if value not in choices:
-            raise ArmorError(f'{name} is {value!r}; it must be one of {", ".join(choices)}')
-        return value
-    if typing.get_origin(expected) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ArmorError(f'{name} is {value!r}; it must be a list')
-        item = typing.get_args(expected)[0]
-        return tuple(_convert(item, entry, f'{name}[{i}]') for i, entry in enumerate(value))
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not expected:
-        raise ArmorError(f'{name} is {value!r}; it must be of type {expected.__name__}')
-    return value
 
 
 def _check_fields(name: str, template: str, allowed: set[str]) -> None:
