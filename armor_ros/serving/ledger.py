@@ -42,7 +42,7 @@ class Ledger:
     """
     Sessions by name; all methods belong to the event loop's thread.
 
-    ``link`` is set while a connection is up, ``ready`` while its model is.
+    ``link`` is set while a connection is up.
     """
 
     def __init__(

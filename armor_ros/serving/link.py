@@ -185,7 +185,9 @@ class Link:
         raise failure or OSError(f'{endpoint.host} has no address')
 
     async def _handshake(self) -> Welcome:
-        await self._websocket.send(encode(Hello(PROTOCOL_VERSION, self._endpoint.token)))
+        # A server that refuses at once has closed already, and its reason waits to be read.
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+            await self._websocket.send(encode(Hello(PROTOCOL_VERSION, self._endpoint.token)))
         reply = decode(await asyncio.wait_for(self._websocket.recv(), CONNECT_SECONDS))
         if isinstance(reply, Goodbye):
             refused = reply.code in (CLOSE_BAD_TOKEN, CLOSE_BAD_VERSION)

@@ -77,7 +77,7 @@ class ModelWorker:
             state = ModelState('ready', '', self._model.info)
             encode(state)
         except BaseException as error:
-            _logger.exception('the model cannot be loaded')
+            _log('the model cannot be loaded', error)
             return ModelState('failed', f'the model cannot be loaded: {describe(error)}', None)
         info = self._model.info
         _logger.info(
@@ -95,7 +95,7 @@ class ModelWorker:
         except BaseException as error:
             if session.stop.is_set():
                 return encode(Refused(session.number, ReportStatus.CANCELED, 'canceled'))
-            _logger.exception('inference failed')
+            _log('inference failed', error)
             self.is_beyond_repair = _breaks_device(error)
             text = f'inference failed: {describe(error)}'
             error.__traceback__ = None  # it holds on to frames and tensors
@@ -124,6 +124,14 @@ def describe(error: BaseException) -> str:
     if not isinstance(error, ArmorError):
         text = f'{type(error).__name__}: {text}' if text else type(error).__name__
     return text.encode(errors='replace').decode()[:500]
+
+
+def _log(what: str, error: BaseException) -> None:
+    """Log a user's mistake in a sentence, everything else with its traceback."""
+    if isinstance(error, ArmorError):
+        _logger.error('%s: %s', what, error)
+    else:
+        _logger.error('%s', what, exc_info=error)
 
 
 def _breaks_device(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, Recorder, make_episode, push_all, scripted_command, wait_for
+from conftest import HERE, PATIENCE, Recorder, make_episode, push_all, scripted_command, wait_for
 from scripted_server import digest
 from test_supervisor import alive, state_of
 
@@ -214,6 +214,23 @@ def test_a_parent_that_is_killed_leaves_no_orphan(child_stopped):
         parent.stdin.close()
         parent.stdout.close()
     wait_for(lambda: gone(child))
+
+
+def test_a_supervised_server_ends_with_its_standard_input(socket_path):
+    server = subprocess.Popen(
+        scripted_command()(socket_path),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, 'PYTHONPATH': str(HERE.parents[1])},
+    )
+    try:
+        wait_for(lambda: Path(socket_path).exists())
+        server.stdin.close()
+        assert server.wait(PATIENCE) == 0
+        assert not Path(socket_path).exists()
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_a_server_on_another_machine(tmp_path, events, monkeypatch):

@@ -2,6 +2,7 @@
 """Who is let in, what happens to the others, and the command line."""
 
 import asyncio
+import contextlib
 import os
 import stat
 
@@ -24,8 +25,9 @@ def converse(path, *sent, replies=1, stay=0.0):
 
     async def talk():
         async with websockets.unix_connect(path, uri='ws://localhost/') as websocket:
-            for data in sent:
-                await websocket.send(data)
+            with contextlib.suppress(websockets.ConnectionClosed):  # its reason can still be read
+                for data in sent:
+                    await websocket.send(data)
             received, code = [], None
             try:
                 while len(received) < replies:
