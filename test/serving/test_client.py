@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_episode, push_all, wait_for
+from conftest import PATIENCE, make_episode, push_all, wait_for
 from scripted_server import INFO, digest
 
 from armor_ros.episodes.diagnosis import RefinementSettings, ReportStatus
@@ -292,12 +292,13 @@ def test_push_never_keeps_more_than_its_bound(make_client, socket_path):
     client = make_client(stream_bytes=1000)
     frame = np.zeros((10, 10, 3), np.uint8)
     blocked = threading.Event()
-    client._call(blocked.wait)  # the client's thread is busy
+    client._call(lambda: blocked.wait(PATIENCE))  # the client's thread is busy
     client.open('a')
     for stamp in range(100):
         client.push('a', 'front', stamp, frame)
-    assert client._bytes_on_way == 900
+    on_way = client._bytes_on_way
     blocked.set()
+    assert on_way == 900
     wait_for(lambda: client._bytes_on_way == 0)
 
 
