@@ -32,7 +32,8 @@ INFERENCE = [
     'transformers>=5.3',
     'uvicorn',
 ]
-BAGS = ['backports.zstd; python_version < "3.14"', 'lz4', 'rosbags>=0.11']
+BAGS = ['av', 'backports.zstd; python_version < "3.14"', 'lz4', 'rosbags>=0.11']
+VIDEOS = ['av>=12']
 
 EXTRAS = {
     # armor_ros.serving.server, .inference, .model: the environment named by `interpreter`
@@ -40,9 +41,9 @@ EXTRAS = {
     # armor evaluate
     'evaluation': [*INFERENCE, *BAGS],
     # armor train
-    'training': [*INFERENCE, *BAGS],
+    'training': [*INFERENCE, *BAGS, *VIDEOS],
     # armor simulate, armor replay, armor demo
-    'simulation': [*BAGS, 'mujoco>=4.0,<5', 'rich'],
+    'simulation': [*BAGS, *VIDEOS, 'mujoco>=4.0,<5', 'rich'],
     # colcon test runs pytest only where this extra is declared
     'test': ['hypothesis', 'pytest', 'pytest-timeout'],
     # linters, and what the tests compare with
@@ -63,6 +64,7 @@ setup(
         ('share/' + NAME, ['package.xml']),
         ('share/' + NAME + '/launch', sorted(glob('launch/*.launch.py'))),
         ('share/' + NAME + '/config', sorted(glob('config/*.yaml') + glob('config/*.xml'))),
+        ('share/' + NAME + '/config/simulation', sorted(glob('config/simulation/*.yaml'))),
     ],
     zip_safe=False,
     python_requires='>=3.10',
