@@ -54,6 +54,8 @@ def _isolate_ros() -> IO[str]:
 # What tests of a folder or a file need beyond the node's own packages. A robot has none of it.
 NEEDS = {
     'datasets': ['rosbags'],
+    'datasets/test_manifest.py': ['av'],
+    'datasets/test_video.py': ['av'],
     'evaluation': ['rosbags', 'torch'],
     'inference': ['torch'],
     'model': ['torch'],
@@ -63,7 +65,7 @@ NEEDS = {
     'node/test_monitor_tasks.py': ['torch'],
     'node/test_replay.py': ['rosbags'],
     'serving': ['torch', 'uvicorn'],
-    'simulation': ['mujoco', 'rosbags'],
+    'simulation': ['av', 'mujoco', 'rosbags'],
 }
 LEFT_OUT = {
     path: missing
