@@ -224,13 +224,13 @@ def _read_pictures(folder: Path) -> Frames:
     files.sort(key=lambda file: (int(file.stem) if file.stem.isdecimal() else -1, file.name))
     if not files:
         raise ArmorError(f'{folder} holds no picture ({", ".join(PICTURES)})')
-    frames = []
+    frames: list[Frames] = []
     for file in files:
         picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise ArmorError(f'cannot read the picture {file}: replace or remove it')
-        frames.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-    size = frames[0].shape[:2]
-    return np.stack(
-        [frame if frame.shape[:2] == size else resize(frame, size) for frame in frames]
-    )
+        frame = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+        # a folder of odd sizes takes that of its first picture
+        size = frames[0].shape[:2] if frames else frame.shape[:2]
+        frames.append(resize(frame, (size[0], size[1])))
+    return np.stack(frames)
