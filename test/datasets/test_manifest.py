@@ -75,7 +75,7 @@ def test_every_sample_survives_its_line(sample: Sample) -> None:
 
 @given(st.text() | values.map(json.dumps))
 def test_any_other_line_is_refused(line: str) -> None:
-    with pytest.raises(ArmorError, match='^line 7'):
+    with pytest.raises(ArmorError, match=r'^line 7'):
         sample_from_line(line, 'line 7')
 
 
