@@ -183,10 +183,7 @@ def read_view(root: Path, sample: Sample, view: str) -> Frames:
     Raises ArmorError when the sample has no such view, the file cannot be read, or the number
     of frames is another than the manifest says.
     """
-    if view not in sample.views:
-        known = ', '.join(sample.views) or 'none'
-        raise ArmorError(f'sample {sample.id!r} has no view {view!r}; its views: {known}')
-    place = locate(root, sample.views[view])
+    place = _locate_view(root, sample, view)
     frames = _read_pictures(place) if place.is_dir() else read_video(place)
     if len(frames) != sample.frames:
         raise ArmorError(
@@ -194,6 +191,20 @@ def read_view(root: Path, sample: Sample, view: str) -> Frames:
             f'(sample {sample.id!r})'
         )
     return frames
+
+
+def read_first_frame(root: Path, sample: Sample, view: str) -> Frames:
+    """Return the first frame of one view, (H, W, 3) uint8 RGB; raises as ``read_view`` does."""
+    place = _locate_view(root, sample, view)
+    frames = _read_pictures(place, 1) if place.is_dir() else read_video(place, 1)
+    return frames[0]
+
+
+def _locate_view(root: Path, sample: Sample, view: str) -> Path:
+    if view not in sample.views:
+        known = ', '.join(sample.views) or 'none'
+        raise ArmorError(f'sample {sample.id!r} has no view {view!r}; its views: {known}')
+    return locate(root, sample.views[view])
 
 
 def read_state(root: Path, sample: Sample) -> dict[str, npt.NDArray[Any]]:
@@ -218,14 +229,18 @@ def read_state(root: Path, sample: Sample) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _read_pictures(folder: Path) -> Frames:
-    """Return the pictures of a folder in the order of their numbers, else of their names."""
+def _read_pictures(folder: Path, most: int | None = None) -> Frames:
+    """
+    Return the first ``most`` pictures of a folder, else all.
+
+    They are in the order of their numbers, else of their names.
+    """
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES]
     files.sort(key=lambda file: (int(file.stem) if file.stem.isdecimal() else -1, file.name))
     if not files:
         raise ArmorError(f'{folder} holds no picture ({", ".join(PICTURES)})')
     frames: list[Frames] = []
-    for file in files:
+    for file in files[:most]:
         picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise ArmorError(f'cannot read the picture {file}: replace or remove it')

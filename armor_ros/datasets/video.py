@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,9 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
         raise ArmorError(f'cannot write {path}: {error}') from error
 
 
-def read_video(path: Path) -> Frames:
+def read_video(path: Path, most: int | None = None) -> Frames:
     """
-    Return all frames of a video file, (T, H, W, 3) uint8 RGB.
+    Return the first ``most`` frames of a video file, else all, (T, H, W, 3) uint8 RGB.
 
     Raises ArmorError when it cannot be read or holds no frame.
     """
@@ -64,7 +65,8 @@ def read_video(path: Path) -> Frames:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ArmorError(f'{path} holds no video')
-            frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
+            pictures = itertools.islice(container.decode(video=0), most)
+            frames = [picture.to_ndarray(format='rgb24') for picture in pictures]
     except (av.error.FFmpegError, OSError) as error:
         raise ArmorError(f'cannot read the video {path}: {error}') from error
     if not frames:
