@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from armor_ros.datasets.manifest import (
     Sample,
+    read_first_frame,
     read_manifest,
     read_state,
     read_view,
@@ -151,6 +152,8 @@ def test_views_are_read_from_mp4_and_from_folders(tmp_path: Path) -> None:
     assert np.abs(front.astype(int) - film()).max() < 10
     wrist = read_view(tmp_path, replace(sample, frames=12), 'wrist')
     np.testing.assert_array_equal(wrist, film(12))  # 10.png comes after 9.png
+    np.testing.assert_array_equal(read_first_frame(tmp_path, sample, 'front'), front[0])
+    np.testing.assert_array_equal(read_first_frame(tmp_path, sample, 'wrist'), wrist[0])
     with pytest.raises(ArmorError, match="no view 'side'; its views: front, wrist"):
         read_view(tmp_path, sample, 'side')
     with pytest.raises(ArmorError, match='has 4 frames; the manifest says 5'):
