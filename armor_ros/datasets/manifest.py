@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from armor_ros.configuration import config_from_dict
-from armor_ros.datasets.video import Frames, read_first_picture, read_video
+from armor_ros.datasets.video import Frames, read_video
 from armor_ros.episodes.decoding import resize
 from armor_ros.errors import ArmorError
 
@@ -207,21 +207,6 @@ def _locate_view(root: Path, sample: Sample, view: str) -> Path:
     return locate(root, sample.views[view])
 
 
-def read_first_frame(root: Path, sample: Sample, view: str) -> npt.NDArray[np.uint8]:
-    """Return the first frame of a view, (H, W, 3) uint8 RGB; errors as of ``read_view``."""
-    place = _locate_view(root, sample, view)
-    if place.is_dir():
-        return np.asarray(_read_pictures(_pictures(place)[:1])[0])
-    return read_first_picture(place)
-
-
-def _locate_view(root: Path, sample: Sample, view: str) -> Path:
-    if view not in sample.views:
-        known = ', '.join(sample.views) or 'none'
-        raise ArmorError(f'sample {sample.id!r} has no view {view!r}; its views: {known}')
-    return locate(root, sample.views[view])
-
-
 def read_state(root: Path, sample: Sample) -> dict[str, npt.NDArray[Any]]:
     """
     Return the arrays of a sample's state by name, each with ``frames`` rows; nothing is unpickled.
@@ -254,10 +239,6 @@ def _read_pictures(folder: Path, most: int | None = None) -> Frames:
     files.sort(key=lambda file: (int(file.stem) if file.stem.isdecimal() else -1, file.name))
     if not files:
         raise ArmorError(f'{folder} holds no picture ({", ".join(PICTURES)})')
-    return files
-
-
-def _read_pictures(files: list[Path]) -> Frames:
     frames: list[Frames] = []
     for file in files[:most]:
         picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)

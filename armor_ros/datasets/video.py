@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import itertools
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -55,33 +54,24 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
         raise ArmorError(f'cannot write {path}: {error}') from error
 
 
-def read_video(path: Path) -> Frames:
+def read_video(path: Path, most: int | None = None) -> Frames:
     """
-    Return all frames of a video file, (T, H, W, 3) uint8 RGB.
+    Return the first ``most`` frames of a video file, else all, (T, H, W, 3) uint8 RGB.
 
     Raises ArmorError when it cannot be read or holds no frame.
     """
-    return np.stack(_decode(path, None))
-
-
-def read_first_picture(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the first frame of a video file, (H, W, 3) uint8 RGB; errors as of ``read_video``."""
-    return _decode(path, 1)[0]
-
-
-def _decode(path: Path, count: int | None) -> list[npt.NDArray[np.uint8]]:
     av = _import_av()
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ArmorError(f'{path} holds no video')
-            pictures = itertools.islice(container.decode(video=0), count)
+            pictures = itertools.islice(container.decode(video=0), most)
             frames = [picture.to_ndarray(format='rgb24') for picture in pictures]
     except (av.error.FFmpegError, OSError) as error:
         raise ArmorError(f'cannot read the video {path}: {error}') from error
     if not frames:
         raise ArmorError(f'the video {path} holds no frame')
-    return frames
+    return np.stack(frames)
 
 
 def _encoder(av: Any) -> tuple[str, dict[str, str]]:
