@@ -197,7 +197,8 @@ def read_first_frame(root: Path, sample: Sample, view: str) -> Frames:
     """Return the first frame of one view, (H, W, 3) uint8 RGB; raises as ``read_view`` does."""
     place = _locate_view(root, sample, view)
     frames = _read_pictures(place, 1) if place.is_dir() else read_video(place, 1)
-    return frames[0]
+    first: Frames = frames[0]
+    return first
 
 
 def _locate_view(root: Path, sample: Sample, view: str) -> Path:
