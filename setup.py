@@ -43,7 +43,7 @@ EXTRAS = {
     # armor train
     'training': [*INFERENCE, *BAGS, *VIDEOS],
     # armor simulate, armor replay, armor demo
-    'simulation': [*BAGS, *VIDEOS, 'mujoco>=4.0,<5', 'rich'],
+    'simulation': [*BAGS, *VIDEOS, 'mujoco>=4.0,<5', 'rich', 'scikit-learn'],
     # colcon test runs pytest only where this extra is declared
     'test': ['hypothesis', 'pytest', 'pytest-timeout'],
     # linters, and what the tests compare with
