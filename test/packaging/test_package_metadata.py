@@ -30,6 +30,7 @@ OPTIONAL = {'cv_bridge', 'compression'}
 PIP_NAMES = {
     'backports': 'backports-zstd',
     'cv2': 'opencv-python-headless',
+    'sklearn': 'scikit-learn',
     'yaml': 'pyyaml',
 }
 
