@@ -208,6 +208,9 @@ class InferenceClient:
                 await link.run()
             except LinkLost as error:
                 lost = error
+            except asyncio.CancelledError:
+                if self._stop.is_set():
+                    raise
             except Exception:
                 _logger.exception('the connection to the inference server broke')
             self._lost(lost)
@@ -215,6 +218,8 @@ class InferenceClient:
                 delay = REFUSED_RETRY_SECONDS
             elif link.was_up:
                 delay = FIRST_RETRY_SECONDS
+            if self._stop.is_set():
+                return
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_RETRY_SECONDS)
 

@@ -6,16 +6,14 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import websockets
 import websockets.exceptions
 
-from armor_ros.serving import compat
 from armor_ros.serving.codec import ProtocolError
+from armor_ros.serving.dial import open_websocket
 from armor_ros.serving.events import Endpoint
 from armor_ros.serving.messages import (
     CLOSE_BAD_TOKEN,
@@ -30,12 +28,6 @@ from armor_ros.serving.messages import (
 from armor_ros.serving.protocol import decode, encode
 
 CONNECT_SECONDS = 5.0
-MAX_REPLY_BYTES = 8 * 1024 * 1024
-# Linux: keep unsent bytes in our own queue, so that a ping need not wait behind old frames.
-_TCP_NOTSENT_LOWAT = getattr(socket, 'TCP_NOTSENT_LOWAT', 25)
-_UNSENT_BYTES = 256 * 1024
-
-compat.mend_websockets()
 
 
 class LinkLost(Exception):  # noqa: N818 (it tells of an event, not of a mistake)
@@ -115,87 +107,50 @@ class Link:
 
     async def run(self) -> None:
         """Connect and serve until the connection ends; always raises LinkLost."""
-        tasks: list[asyncio.Task[None]] = []
+        self._abandoned = asyncio.get_running_loop().create_future()
+        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(self._establish())]
         try:
-            self._websocket = await self._connect()
-            welcome = await self._handshake()
-            self._abandoned = asyncio.get_running_loop().create_future()
+            await self._wait_first(tasks)
             self.was_up = True
-            self._on_message(welcome)
+            self._on_message(Welcome(PROTOCOL_VERSION))
             tasks = [
                 asyncio.ensure_future(part())
                 for part in (self._read, self._write, self._watch_heartbeat)
             ]
-            done, _ = await asyncio.wait(
-                [*tasks, self._abandoned], return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()
+            await self._wait_first([*tasks, self._abandoned])
         except LinkLost:
             raise
-        except asyncio.TimeoutError:
-            raise LinkLost(f'{self._endpoint} does not answer') from None
         except (OSError, websockets.exceptions.WebSocketException, ProtocolError) as error:
             raise LinkLost(self._closing_reason(error)) from error
         finally:
             await self._leave(tasks)
 
-    async def _connect(self) -> Any:
-        options: dict[str, Any] = {
-            'max_size': MAX_REPLY_BYTES,
-            'compression': None,
-            'ping_interval': None,  # _watch_heartbeat does it
-            'close_timeout': 0.5,
-        }
-        if self._endpoint.unix:
-            connecting = websockets.unix_connect(
-                self._endpoint.unix, uri='ws://localhost/', **options
-            )
-            return await asyncio.wait_for(connecting, CONNECT_SECONDS)
-        # Our own socket: some versions would otherwise ask the environment for a proxy.
-        connection = await asyncio.wait_for(self._open_socket(), CONNECT_SECONDS)
-        try:
-            connecting = websockets.connect('ws://armor/', sock=connection, **options)
-            return await asyncio.wait_for(connecting, CONNECT_SECONDS)
-        except BaseException:
-            connection.close()
-            raise
+    async def _wait_first(self, tasks: list[asyncio.Future[None]]) -> None:
+        """Wait for the first task to end, and raise its error."""
+        # Unlike wait_for before Python 3.12, wait never loses a cancellation.
+        done, _ = await asyncio.wait(
+            tasks,
+            timeout=None if self.was_up else CONNECT_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not done:
+            raise LinkLost(f'{self._endpoint} does not answer')
+        for task in done:
+            task.result()
 
-    async def _open_socket(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        endpoint = self._endpoint
-        addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in addresses:
-            connection = socket.socket(family, kind, protocol)
-            try:
-                connection.setblocking(False)
-                await loop.sock_connect(connection, address)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with contextlib.suppress(OSError):
-                    connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-            except OSError as error:
-                connection.close()
-                failure = error
-            except BaseException:
-                connection.close()
-                raise
-            else:
-                return connection
-        raise failure or OSError(f'{endpoint.host} has no address')
-
-    async def _handshake(self) -> Welcome:
+    async def _establish(self) -> None:
+        """Connect and be welcomed."""
+        self._websocket = await open_websocket(self._endpoint)
         # A server that refuses at once has closed already, and its reason waits to be read.
         with contextlib.suppress(websockets.exceptions.ConnectionClosed):
             await self._websocket.send(encode(Hello(PROTOCOL_VERSION, self._endpoint.token)))
-        reply = decode(await asyncio.wait_for(self._websocket.recv(), CONNECT_SECONDS))
+        reply = decode(await self._websocket.recv())
         if isinstance(reply, Goodbye):
             refused = reply.code in (CLOSE_BAD_TOKEN, CLOSE_BAD_VERSION)
             raise LinkLost(reply.reason, refused=refused)
         if not isinstance(reply, Welcome) or reply.version != PROTOCOL_VERSION:
             reason = f'{self._endpoint} is no inference server of this version'
             raise LinkLost(reason, refused=True)
-        return reply
 
     async def _read(self) -> None:
         while True:
@@ -275,19 +230,25 @@ class Link:
             return 'the inference server closed the connection'
         return f'{self._endpoint}: {error or type(error).__name__}'
 
-    async def _leave(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
+    async def _leave(self, tasks: list[asyncio.Future[None]]) -> None:
+        """End the tasks and the connection at once."""
+        pending = set(tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            # again, should a library lose a cancellation
+            _, pending = await asyncio.wait(pending, timeout=0.1)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._abandoned is not None and not self._abandoned.cancel():
             self._abandoned.exception()  # seen, or asyncio complains that nobody did
-        for size, _ in self._streamed:
+        for size, _make in self._streamed:
             self._on_streamed(size)
         self._streamed.clear()
         self._control.clear()
         self._uploads.clear()
         if self._websocket is not None:
-            transport = self._websocket.transport
-            transport.abort()
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._websocket.wait_closed(), 1.0)
+            self._websocket.transport.abort()
+            closed = asyncio.ensure_future(self._websocket.wait_closed())
+            await asyncio.wait([closed], timeout=1.0)
+            closed.cancel()
+            await asyncio.gather(closed, return_exceptions=True)

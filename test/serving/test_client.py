@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exactly one answer for each submitted task: client and server, in one process."""
 
+import random
 import threading
 import time
 
@@ -279,6 +280,21 @@ def test_close_answers_all_and_leaves_no_thread(server, make_client, events):
     client.close()
     assert threading.active_count() <= before + 1  # the server's model thread
     wait_for(lambda: server.store.nbytes == 0)
+
+
+@pytest.mark.parametrize('listening', [False, True])
+def test_close_never_waits_for_a_connection_in_the_making(make_server, socket_path, listening):
+    if listening:
+        make_server().start()
+    delays = random.Random(1)
+    for _ in range(100):
+        client = InferenceClient(Endpoint(unix=socket_path), lambda event: None)
+        client.start()
+        time.sleep(delays.random() * 0.003)
+        closing = threading.Thread(target=client.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        assert not closing.is_alive()
 
 
 def test_a_client_that_was_never_started_answers_at_close(socket_path, events):
