@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from conftest import Robot
 
 pytestmark = pytest.mark.ros
 
@@ -142,8 +143,6 @@ def test_the_simulated_clock_may_loop(robot: Any, monitor: Any) -> None:
 
 
 def test_two_namespaces_do_not_hear_each_other(ros: Any, monitor: Any) -> None:
-    from conftest import Robot
-
     robots = [Robot(ros, namespace=f'robot{number}') for number in (1, 2)]
     for number, robot in enumerate(robots, 1):
         monitor(namespace=f'robot{number}', cameras=['front=front/image_raw/compressed'])
