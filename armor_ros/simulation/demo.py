@@ -20,17 +20,18 @@ from armor_ros.datasets.bags import BagStatus, BagTaskEvent
 from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.errors import ArmorError
+from armor_ros.simulation.domain import PLAIN
 from armor_ros.simulation.episode import Setup, SimulatedEpisode, draw_setup, run_episode
-from armor_ros.simulation.plan import INJECTIONS
+from armor_ros.simulation.failures import failure_of
 from armor_ros.simulation.recording import FilmSettings, Record, Recorder, write_records
-from armor_ros.simulation.scene import Task
+from armor_ros.simulation.tasks import Order, Transport
 
 ACTION = '/transport'
 TASK_EVENT_TOPIC = '/armor/task_event'
 TRIGGERS = ('action', 'task_event')
 LABELS_FILE = 'labels.jsonl'
 DEMO_EPISODES = ('nominal', 'slip', 'wrong_destination', 'missed_grasp')
-DEMO_TASK = Task('blue', 'can', source=0, destination=2)
+DEMO_TASK = Order('blue', 'can', source=0, destination=2)
 
 EPOCH_NS = 1_767_254_400 * 1_000_000_000
 """The robot's clock when the recording begins: 2026-01-01 08:00:00 UTC."""
@@ -144,19 +145,18 @@ def _check(output: Path, episodes: Sequence[str], trigger: str) -> None:
     if not episodes:
         raise ArmorError('no episodes to simulate: name at least one mode')
     for mode in episodes:
-        if mode not in INJECTIONS:
-            raise ArmorError(f'no mode {mode!r} to inject; choose from: {", ".join(INJECTIONS)}')
+        failure_of(mode, Transport.name)
     if trigger not in TRIGGERS:
         raise ArmorError(f'no trigger {trigger!r}; choose from: {", ".join(TRIGGERS)}')
 
 
-def demo_setup(seed: int, index: int, mode: str, task: Task | None) -> Setup:
+def demo_setup(seed: int, index: int, mode: str, task: Order | None) -> Setup:
     """
     Return the set-up of the recording's episode number ``index``.
 
     One robot does them all: its stack looks at its grip once, after lifting.
     """
-    setup = draw_setup(1000 * seed + index + 1, mode, task)
+    setup = draw_setup(1000 * seed + index + 1, mode, task, PLAIN)
     return dataclasses.replace(setup, plan=dataclasses.replace(setup.plan, watches_grip=False))
 
 

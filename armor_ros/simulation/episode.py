@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One simulated episode: scene and plan in; states, the robot's own word and a judgement out."""
+"""One simulated episode: task and plan in; states, the robot's own word and a judgement out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from armor_ros.errors import ArmorError
+from armor_ros.simulation.domain import PLAIN_LOOK, TRAIN, DomainSettings, Look, domain_of
+from armor_ros.simulation.events import Judgement
 from armor_ros.simulation.explanation import explain
-from armor_ros.simulation.judge import Judgement, judge
-from armor_ros.simulation.plan import Plan, inject, sample_plan
-from armor_ros.simulation.policy import TICK_STEPS, Result, TransportPolicy
+from armor_ros.simulation.failures import failure_of
+from armor_ros.simulation.judge import judge
+from armor_ros.simulation.plan import Plan, sample_plan
+from armor_ros.simulation.policy import TICK_STEPS, Controller, Result
 from armor_ros.simulation.robot import Cell
-from armor_ros.simulation.scene import Scene, Task, sample_scene, sample_task
 from armor_ros.simulation.statelog import StateLog, StateLogger
+from armor_ros.simulation.tasks import TASKS, Order, Task, Transport
 
 Observer = Callable[[Cell], None]
 """Called after every step of the physics (4 ms), and once before the first."""
@@ -23,16 +27,24 @@ LEAD_TICKS = 50
 """Ticks (20 ms) before the task begins and after it ended; items come to rest in them."""
 
 _WORDING = 1
+_SCENES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is simulated: drawn from a seed, before any physics."""
+    """What is simulated: drawn from a seed, before any physics. ``scene`` is the drawn task."""
 
     seed: int
     mode: str
-    scene: Scene
+    scene: Task
     plan: Plan
+    domain: DomainSettings = TRAIN
+    look: Look = PLAIN_LOOK
+
+    @property
+    def task_name(self) -> str:
+        """The task's name in ``TASKS``."""
+        return self.scene.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,8 @@ class SimulatedEpisode:
     What came of a set-up.
 
     ``start_ns`` and ``end_ns`` bound the task on the episode's clock, which starts at 0;
-    ``result`` is what the robot's own stack says of it, ``judgement`` what really happened, in one
-    sentence ``explanation``.
+    ``result`` is what the robot's own stack says of it, ``judgement`` what really happened, in
+    words ``explanation``.
     """
 
     setup: Setup
@@ -54,25 +66,65 @@ class SimulatedEpisode:
     explanation: str
 
 
-def draw_setup(seed: int, mode: str, task: Task | None = None) -> Setup:
-    """
-    Draw scene and plan from a seed.
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """An episode's video under another instruction: ``scene`` is the task that it is judged by."""
 
-    The same seed gives the same scene and the same undisturbed plan for every mode. Raises
-    ArmorError on an unknown mode.
+    scene: Task
+    instruction: str
+    judgement: Judgement
+    explanation: str
+
+    @property
+    def success(self) -> bool:
+        """Whether the video shows this other task done."""
+        return self.judgement.success
+
+
+def draw_setup(
+    seed: int,
+    mode: str,
+    task: str | Order | None = None,
+    domain: str | DomainSettings = TRAIN,
+) -> Setup:
     """
-    layout, habits, spoiling = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)
+    Draw task, plan and look from a seed.
+
+    ``task`` is a name in ``TASKS`` or an order for a transport; None is any transport. The same
+    seed gives the same scene and the same undisturbed plan for every mode that the scene allows.
+    Raises ArmorError on an unknown task, mode or domain.
+    """
+    layout, habits, spoiling, looks = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
-    scene = sample_scene(layout, task if task is not None else sample_task(layout))
-    plan = inject(mode, sample_plan(habits, scene), scene, spoiling)
-    return Setup(seed, mode, scene, plan)
+    domain = domain_of(domain)
+    name = task if isinstance(task, str) else Transport.name
+    failure = failure_of(mode, name)
+    for _ in range(_SCENES):
+        if isinstance(task, Order):
+            scene: Task = Transport.draw(layout, domain, task)
+        else:
+            scene = TASKS[name].draw(layout, domain)
+        if failure is None or failure.applies(scene):
+            break
+    else:
+        raise ArmorError(f'no scene of {name} in {domain.name} allows the mode {mode!r}')
+    plan = sample_plan(habits, scene, domain)
+    if failure is not None:
+        plan = failure.spoil(plan, scene, spoiling)
+    return Setup(seed, mode, scene, plan, domain, domain.draw_look(looks))
 
 
-def run_episode(setup: Setup, observer: Observer | None = None) -> SimulatedEpisode:
-    """Simulate a set-up to its end and judge it. About 0.5 s of computing without pictures."""
-    cell = Cell(setup.scene)
-    policy = TransportPolicy(cell, setup.plan)
+def run_episode(
+    setup: Setup, observer: Observer | None = None, *, style: str = 'first_person'
+) -> SimulatedEpisode:
+    """
+    Simulate a set-up to its end and judge it. About 0.5 s of computing without pictures.
+
+    ``style`` is that of the explanation.
+    """
+    cell = Cell(setup.scene, setup.look)
+    policy = Controller(cell, setup.plan)
     logger = StateLogger()
 
     def tick() -> None:
@@ -95,6 +147,37 @@ def run_episode(setup: Setup, observer: Observer | None = None) -> SimulatedEpis
     logger.sample(cell, closing=policy.closed)
     log = logger.finish()
     judgement = judge(log, setup.scene)
-    wording = np.random.default_rng((setup.seed, _WORDING))
-    explanation = explain(judgement, setup.scene, wording, start_ns=start_ns, end_ns=end_ns)
+    explanation = explain(
+        judgement,
+        setup.scene,
+        np.random.default_rng((setup.seed, _WORDING)),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        style=style,
+    )
     return SimulatedEpisode(setup, log, start_ns, end_ns, policy.result, judgement, explanation)
+
+
+def relabel(
+    episode: SimulatedEpisode, rng: np.random.Generator, *, style: str = 'first_person'
+) -> list[Relabelled]:
+    """
+    Return the episode under other instructions of its task, judged anew.
+
+    The states are the same, so the video is too. Those whose label differs from the episode's
+    come first, in random order; the list is empty where the scene allows no other instruction.
+    """
+    found = []
+    for scene in episode.setup.scene.alternatives():
+        judgement = judge(episode.log, scene)
+        words = explain(
+            judgement,
+            scene,
+            rng,
+            start_ns=episode.start_ns,
+            end_ns=episode.end_ns,
+            style=style,
+        )
+        found.append(Relabelled(scene, scene.instruction, judgement, words))
+    shuffled = [found[i] for i in rng.permutation(len(found))]
+    return sorted(shuffled, key=lambda twin: twin.success == episode.judgement.success)

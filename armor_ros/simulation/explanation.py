@@ -1,126 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sentence of natural language on what happened, made from the judged events alone."""
+"""Natural language on what happened, made from the judged events alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from armor_ros.simulation.judge import FLOOR, TABLE, Event, EventKind, Judgement
-from armor_ros.simulation.scene import Scene, tote_name
+from armor_ros.errors import ArmorError
+from armor_ros.simulation import wording
+from armor_ros.simulation.events import Event, EventKind, Judgement
+from armor_ros.simulation.tasks.base import Task
 
-_SENTENCES: dict[EventKind, tuple[str, ...]] = {
-    EventKind.MISSED: (
-        'The gripper closed beside the {target} in the {source} without holding it, so the '
-        '{target} was never lifted.',
-        'The robot failed to grasp the {target}: its fingers closed on nothing {when}, and the '
-        'item stayed {target_rest}.',
-        'I see the gripper come down at the {source} and close {when} without taking hold of the '
-        '{target}, which is not lifted.',
-    ),
-    EventKind.DROPPED: (
-        'The {item} slipped out of the gripper over the {place} {when} and came to rest {rest}.',
-        'The robot lifted the {item} but lost its grip on it {when}; the {item} fell and ended '
-        '{rest}.',
-        'I see the {item} slide out of the fingers {when} above the {place}; it ends {rest} '
-        'instead of in the {destination}.',
-    ),
-    EventKind.WRONG_OBJECT: (
-        'The robot picked up the {item} instead of the {target} from the {source} {when}.',
-        'The wrong object was taken: the gripper lifted the {item} {when}, while the {target} was '
-        'asked for.',
-        'I see the gripper lift the {item} out of the {source}, but the task names the {target}.',
-    ),
-    EventKind.WRONG_DESTINATION: (
-        'The robot put the {item} down {rest} {when} instead of in the {destination}.',
-        'The {item} was released at the wrong place: it ended {rest}, not in the {destination}.',
-        'I see the robot carry the {item} and let go of it {when} so that it lies {rest}, '
-        'although the {destination} was its goal.',
-    ),
-    EventKind.DISPLACED: (
-        'The {item} was pushed out of its place {when} and ended {rest}.',
-        'The robot disturbed the {item}, which came to lie {rest} {when}.',
-    ),
-    EventKind.COLLISION: (
-        'The robot collided with {struck} {when}, and the {target} did not get to the '
-        '{destination}.',
-        'I see the gripper run into {struck} {when}; the {target} ends {target_rest}.',
-    ),
-    EventKind.NOTHING_TRANSPORTED: (
-        'The robot did not transport anything; the {target} is still {target_rest}.',
-        'Nothing was carried: the {target} remained {target_rest}.',
-    ),
-}
+STYLES = ('first_person', 'aha')
 
-_SUCCESS = (
-    'The robot picked up the {target} from the {source} and placed it in the {destination}.',
-    'The {target} was moved from the {source} to the {destination} as asked.',
-    'I see the robot grasp the {target}, carry it over and leave it in the {destination}.',
+# By axis: the words for a gripper that is off to the negative and to the positive side.
+_DIRECTIONS = (
+    ('too close to the robot base', 'too far from the robot base'),
+    ('too far to the left', 'too far to the right'),
+    ('too low', 'too high'),
 )
-
-_SUCCESS_AFTER_DROP = (
-    'The {target} slipped out of the gripper {when}, but it fell into the {destination}, where it '
-    'was to go.',
-    'The robot lost its grip on the {target} {when}; by luck it landed in the {destination}.',
-)
-_SUCCESS_AFTER_MISS = (
-    'The gripper missed the {target} at first, then grasped it and placed it in the '
-    '{destination}.',
-    'After a failed attempt the robot took the {target} from the {source} and put it in the '
-    '{destination}.',
-)
+_AXES = 'xyz'
+_TURNED = 0.25
 
 
 def explain(
     judgement: Judgement,
-    scene: Scene,
+    task: Task,
     rng: np.random.Generator,
     *,
     start_ns: int,
     end_ns: int,
+    style: str = 'first_person',
 ) -> str:
     """
-    Return one sentence on the outcome; ``rng`` chooses the phrasing, the state all facts.
+    Return what happened in words; ``rng`` chooses the phrasing, the state all facts.
 
-    ``start_ns`` and ``end_ns`` bound the task on the log's clock.
+    ``start_ns`` and ``end_ns`` bound the task on the log's clock. ``style`` is 'first_person'
+    (one to three sentences as a watching person would write them) or 'aha' (one short sentence
+    after "Yes, " or "No, "). Raises ArmorError on another style.
     """
-    target = scene.items[scene.target].name
-    facts = {
-        'target': target,
-        'source': tote_name(scene.source),
-        'destination': tote_name(scene.destination),
-    }
+    if style not in STYLES:
+        raise ArmorError(f'no style {style!r} of explanations; choose from: {", ".join(STYLES)}')
     cause = judgement.cause
     if cause is None:
-        return _explain_success(judgement, facts, rng, start_ns, end_ns)
-    facts |= {
-        'item': scene.items[cause.item].name,
-        'place': cause.place,
-        'rest': _where(cause.came_to_rest),
-        'when': _when(cause, start_ns, end_ns),
-        'struck': f'the {cause.place}'
-        if cause.furniture
-        else f'the {scene.items[cause.item].name}',
-        'target_rest': _where(judgement.target_rest),
-    }
-    return str(rng.choice(_SENTENCES[cause.kind])).format(**facts)
+        return _explain_success(judgement, task, rng, start_ns, end_ns, style)
+    facts = _facts(judgement, task, cause, start_ns, end_ns)
+    if style == 'aha':
+        return _choose(rng, wording.AHA_FAILURES[cause.kind]).format(**facts)
+    parts = [wording.OPENINGS, wording.OBSERVATIONS[cause.kind]]
+    if facts['target_rest'] != task.aim:
+        parts.append(wording.CONSEQUENCES)
+    return ''.join(_choose(rng, part) for part in parts).format(**facts)
 
 
 def _explain_success(
     judgement: Judgement,
-    facts: dict[str, str],
+    task: Task,
     rng: np.random.Generator,
     start_ns: int,
     end_ns: int,
+    style: str,
 ) -> str:
-    for kind, sentences in (
-        (EventKind.DROPPED, _SUCCESS_AFTER_DROP),
-        (EventKind.MISSED, _SUCCESS_AFTER_MISS),
-    ):
+    if style == 'aha':
+        words = {'target': task.named.name, 'done': task.done, 'aim': task.aim}
+        return _choose(rng, wording.AHA_SUCCESSES).format(**words)
+    for kind, sentences in wording.MENDED.items():
         for event in judgement.events:
             if event.kind is kind:
-                when = _when(event, start_ns, end_ns)
-                return str(rng.choice(sentences)).format(**facts, when=when)
-    return str(rng.choice(_SUCCESS)).format(**facts)
+                facts = _facts(judgement, task, event, start_ns, end_ns)
+                return _choose(rng, sentences).format(**facts)
+    words = {'target': task.named.name, 'done': task.done, 'aim': task.aim}
+    return _choose(rng, wording.SUCCESSES).format(**words)
+
+
+def _choose(rng: np.random.Generator, phrasings: tuple[str, ...]) -> str:
+    return phrasings[int(rng.integers(len(phrasings)))]
+
+
+def _facts(
+    judgement: Judgement, task: Task, event: Event, start_ns: int, end_ns: int
+) -> dict[str, str]:
+    axis = int(np.argmax(np.abs(event.offset)))
+    direction = _DIRECTIONS[axis][event.offset[axis] > 0]
+    turned = abs(event.turn) > _TURNED and abs(event.offset[axis]) < 0.03
+    seconds = max(0, event.time_ns - start_ns) / 1e9
+    high = event.kind is EventKind.WRONG_SEQUENCE and event.offset == (0.0, 0.0, 0.0)
+    return {
+        'instruction': task.instruction,
+        'target': task.named.name,
+        'origin': task.origin,
+        'aim': task.aim,
+        'done': task.done,
+        'item': task.items[event.item].name,
+        'others': ' and the '.join(task.items[i].name for i in event.others),
+        'place': event.place,
+        'rest': task.at(event.came_to_rest),
+        'target_rest': task.at(judgement.target_rest),
+        'seconds': f'{seconds:.1f}',
+        'when': _when(event, start_ns, end_ns),
+        'struck': f'the {event.place if event.furniture else task.items[event.item].name}',
+        'axis': _AXES[axis],
+        'distance': f'{100 * abs(event.offset[axis]):.0f} cm',
+        'direction': 'turned away from the item' if turned else direction,
+        'direction_goal': direction,
+        'misorder': 'opened before the item was carried'
+        if high
+        else 'closed before it had come down',
+    }
 
 
 def _when(event: Event, start_ns: int, end_ns: int) -> str:
@@ -129,11 +114,3 @@ def _when(event: Event, start_ns: int, end_ns: int) -> str:
     if 0.45 <= fraction <= 0.55:
         return f'about halfway ({seconds:.1f} s after the start)'
     return f'{seconds:.1f} s after the start'
-
-
-def _where(place: str) -> str:
-    if place == TABLE:
-        return 'on the table'
-    if place == FLOOR:
-        return 'on the floor'
-    return f'in the {place}'

@@ -3,23 +3,15 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from armor_ros.simulation.scene import (
-    TOTE_CENTERS,
-    TOTE_HALF,
-    Scene,
-    tote_name,
-)
+from armor_ros.simulation.events import HARMLESS, Event, EventKind, Judgement
+from armor_ros.simulation.scene import SHAPES
 from armor_ros.simulation.statelog import StateLog
-
-TABLE = 'table'
-FLOOR = 'floor'
-GRIPPER = 'gripper'
+from armor_ros.simulation.tasks.base import Task
 
 # Metres: an item is lifted when it rose by so much in the grip; its slip begins when it moved by
 # so much within the grip; it is lost when it is so far from where it was held.
@@ -31,122 +23,112 @@ _BLOW = 25.0
 # Samples: shorter breaks of a hold are bridged, shorter holds are not counted.
 _BRIDGE = 4
 _SHORTEST_HOLD = 4
+# Metres: closed so far above the item, the fingers did so too early; let go of so high and so
+# near to where it was taken, the item was not carried.
+_HIGH = 0.06
+_NOT_CARRIED = 0.06
+# Metres: fingers that are further apart than this have not met.
+_EMPTY = 0.012
+# Samples (one second): where an item was before the fingers came near it.
+_BEFORE = 50
+# Radians: a lid that is open further than this does not count as closed.
+_LID_OPEN = 0.5
 
 
-class EventKind(str, enum.Enum):
-    """What can happen; the values stand in label files."""
-
-    LIFTED = 'lifted'
-    MISSED = 'missed_grasp'
-    DROPPED = 'dropped'
-    PLACED = 'placed'
-    WRONG_OBJECT = 'wrong_object'
-    WRONG_DESTINATION = 'wrong_destination'
-    DISPLACED = 'displaced'
-    COLLISION = 'collision'
-    NOTHING_TRANSPORTED = 'nothing_transported'
+def judge(log: StateLog, task: Task) -> Judgement:
+    """Judge an episode by the log of its states: the task's own condition, and all events."""
+    events = sorted(_all_events(log, task), key=lambda event: event.time_ns)
+    success = task.succeeded(log) and not _opened(log, task)
+    cause = None if success else _cause(events, log, task)
+    return Judgement(success, cause, tuple(events), task.rest_of(log, task.target))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """
-    One event: what, when (nanoseconds of the log's clock), which item, and where.
-
-    ``item`` indexes the scene's items. ``place`` is the tote ('left bin'), 'table', 'floor' or
-    'gripper' in or over which it happened; ``came_to_rest`` where the item was at the end, which
-    for a drop or a release may be another place. ``position`` is the item's, metres.
-    ``furniture`` is True for a collision with a tote or the table; ``item`` is the named one then.
-    """
-
-    kind: EventKind
-    time_ns: int
-    item: int
-    place: str
-    came_to_rest: str
-    position: tuple[float, float, float]
-    furniture: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """
-    The outcome, the earliest event that caused the failure (None on success), all events.
-
-    ``target_rest`` is where the named item was at the end.
-    """
-
-    success: bool
-    cause: Event | None
-    events: tuple[Event, ...]
-    target_rest: str
-
-
-def judge(log: StateLog, scene: Scene) -> Judgement:
-    """
-    Judge a transport by the log of its states.
-
-    Success means: at the end the named item lies in the destination, and no other item lies
-    elsewhere than at the beginning.
-    """
-    events = sorted(_all_events(log, scene), key=lambda event: event.time_ns)
-    first = [_place(log.items[0, i]) for i in range(len(scene.items))]
-    last = [_final_place(log, i) for i in range(len(scene.items))]
-    others_rest = all(first[i] == last[i] for i in range(len(scene.items)) if i != scene.target)
-    success = last[scene.target] == tote_name(scene.destination) and others_rest
-    cause = None if success else _cause(events, log, scene)
-    return Judgement(success, cause, tuple(events), last[scene.target])
-
-
-def _all_events(log: StateLog, scene: Scene) -> list[Event]:
+def _all_events(log: StateLog, task: Task) -> list[Event]:
     events: list[Event] = []
     lifts: list[tuple[int, int]] = []
-    for item in range(len(scene.items)):
+    for item in range(len(task.items)):
         for begin, end in _holds(log, item):
-            found = _hold_events(log, scene, item, begin, end)
+            found = _hold_events(log, task, item, begin, end)
             if found:
                 lifts.append((begin, end))
                 events += found
-    events += _missed_grasps(log, scene, lifts)
-    events += _collisions(log, scene)
-    lifted = {event.item for event in events if event.kind is EventKind.LIFTED}
-    for item in range(len(scene.items)):
+    events += _empty_closings(log, task, lifts)
+    events += _collisions(log, task)
+    events += _opened(log, task)
+    events += task.own_events(log)
+    lifted = {item for event in events for item in _taken_up(event)}
+    for item in range(len(task.items)):
         if item not in lifted:
-            events += _displacement(log, item)
+            events += _displacement(log, task, item)
     return events
+
+
+def _taken_up(event: Event) -> tuple[int, ...]:
+    if event.kind is EventKind.MULTI_PICK:
+        return event.others
+    return (event.item,) if event.kind is EventKind.LIFTED else ()
 
 
 def _holds(log: StateLog, item: int) -> list[tuple[int, int]]:
     """Return (first, last) samples of the times in which both fingers touched an item."""
     both: npt.NDArray[np.bool_] = log.touched[:, item, 0] & log.touched[:, item, 1]
-    runs: list[tuple[int, int]] = []
-    for begin, end in _runs(both):
-        if runs and begin - runs[-1][1] <= _BRIDGE:
-            runs[-1] = (runs[-1][0], end)
+    holds: list[tuple[int, int]] = []
+    for begin, end in runs(both):
+        if holds and begin - holds[-1][1] <= _BRIDGE:
+            holds[-1] = (holds[-1][0], end)
         else:
-            runs.append((begin, end))
-    return [(begin, end) for begin, end in runs if end - begin + 1 >= _SHORTEST_HOLD]
+            holds.append((begin, end))
+    return [(begin, end) for begin, end in holds if end - begin + 1 >= _SHORTEST_HOLD]
 
 
-def _hold_events(log: StateLog, scene: Scene, item: int, begin: int, end: int) -> list[Event]:
+def _hold_events(log: StateLog, task: Task, item: int, begin: int, end: int) -> list[Event]:
     """Return the lift, and how it ended; nothing for a hold that never lifted the item."""
     rise = log.items[begin : end + 1, item, 2] - log.items[begin, item, 2]
     risen = np.flatnonzero(rise > _LIFT)
     if not len(risen):
         return []
     lift = begin + int(risen[0])
-    events = [_event(log, EventKind.LIFTED, lift, item)]
-    if item != scene.target:
-        events.append(_event(log, EventKind.WRONG_OBJECT, lift, item))
+    events = [event_at(log, task, EventKind.LIFTED, lift, item)]
+    if item != task.target:
+        events.append(event_at(log, task, EventKind.WRONG_OBJECT, lift, item))
+    events += _multi_pick(log, task, item, lift, end)
     if end == len(log) - 1:
         return events
     opened = np.flatnonzero(~log.closing[lift:])
     release = lift + int(opened[0]) if len(opened) else len(log) - 1
     if _moved(log, item, lift, release - 1) > _LOST:
-        return [*events, _event(log, EventKind.DROPPED, _slip_begin(log, item, lift, end), item)]
-    rest = _final_place(log, item)
-    if item == scene.target and rest != tote_name(scene.destination):
-        return [*events, _event(log, EventKind.WRONG_DESTINATION, release, item)]
-    return [*events, _event(log, EventKind.PLACED, release, item)]
+        slip = _slip_begin(log, item, lift, end)
+        return [*events, event_at(log, task, EventKind.DROPPED, slip, item)]
+    return [*events, _release(log, task, item, begin, release)]
+
+
+def _release(log: StateLog, task: Task, item: int, begin: int, release: int) -> Event:
+    """Return what the opening of the fingers around an item amounts to."""
+    kind = task.release_kind(log, item, release)
+    offset = (0.0, 0.0, 0.0)
+    if kind is not EventKind.PLACED and item == task.target:
+        way = log.items[release, item] - log.items[begin, item]
+        if way[2] > _HIGH and np.hypot(way[0], way[1]) < _NOT_CARRIED:
+            kind = EventKind.WRONG_SEQUENCE
+        else:
+            offset = task.goal_offset(log)
+    return replace(event_at(log, task, kind, release, item), offset=offset)
+
+
+def _multi_pick(log: StateLog, task: Task, item: int, lift: int, end: int) -> list[Event]:
+    """Return the moment at which a second item rose with the one that is held."""
+    rise = log.items[lift : end + 1, :, 2] - log.items[0, :, 2]
+    near = np.linalg.norm(log.items[lift : end + 1] - log.tcp[lift : end + 1, None], axis=2) < 0.12
+    along = (rise > _LIFT) & near
+    along[:, item] = False
+    if item != task.target:  # told once, for the first of the two
+        along[:, task.target] = False
+    firsts = np.flatnonzero(along.any(axis=1))
+    if not len(firsts):
+        return []
+    others = tuple(int(i) for i in np.flatnonzero(along[firsts[0]]))
+    event = event_at(log, task, EventKind.MULTI_PICK, lift + int(firsts[0]), item)
+    return [replace(event, others=others)]
 
 
 def _slip_begin(log: StateLog, item: int, lift: int, end: int) -> int:
@@ -163,86 +145,111 @@ def _moved(log: StateLog, item: int, since: int, sample: int) -> float:
     return float(np.linalg.norm(offsets[1] - offsets[0]))
 
 
-def _missed_grasps(log: StateLog, scene: Scene, lifts: list[tuple[int, int]]) -> list[Event]:
-    """Return the closings of the gripper that lifted nothing, at the time the fingers met."""
+def _empty_closings(log: StateLog, task: Task, lifts: list[tuple[int, int]]) -> list[Event]:
+    """
+    Return the closings of the gripper that lifted nothing, at the time the fingers met.
+
+    Fingers that closed high above the item and then came down on it did so in the wrong order;
+    fingers that stayed apart with nothing between them did not close far enough.
+    """
     events = []
-    for begin, end in _runs(log.closing):
+    for begin, end in runs(log.closing):
         if any(first <= end and last >= begin for first, last in lifts):
             continue
         smallest = log.width[begin : end + 1].min()
         met = begin + int(np.flatnonzero(log.width[begin : end + 1] <= smallest + 0.002)[0])
-        events.append(_event(log, EventKind.MISSED, met, scene.target))
+        height = log.tcp[begin : end + 1, 2] - log.items[begin, task.target, 2]
+        early = height[0] > _HIGH and height.min() < height[0] - _HIGH
+        kind = EventKind.WRONG_SEQUENCE if early else EventKind.MISSED
+        if smallest > _EMPTY and not log.touched[begin : end + 1].all(axis=2).any():
+            kind = EventKind.INCOMPLETE_GRASP
+        event = event_at(log, task, kind, met, task.target)
+        offset, turn = _misalignment(log, task, begin)
+        events.append(replace(event, offset=offset, turn=turn))
     return events
 
 
-def _collisions(log: StateLog, scene: Scene) -> list[Event]:
+def _misalignment(
+    log: StateLog, task: Task, sample: int
+) -> tuple[tuple[float, float, float], float]:
+    """Return by how much the gripper was off the grasp of the named item when it closed."""
+    before = max(0, sample - _BEFORE)
+    shape = SHAPES[task.named.shape]
+    grasp = log.items[before, task.target] + [0.0, 0.0, shape.grasp - shape.height / 2]
+    off = log.tcp[sample] - grasp
+    turn = 0.0 if shape.round else log.yaw[sample] - log.item_yaw(task.target, before)
+    wrapped = (turn + np.pi / 2) % np.pi - np.pi / 2
+    return (float(off[0]), float(off[1]), float(off[2])), float(wrapped)
+
+
+def _collisions(log: StateLog, task: Task) -> list[Event]:
     """Return the moments at which the robot began to bear hard on its surroundings."""
     events = []
-    for begin, end in _runs(log.blow > _BLOW):
+    for begin, end in runs(log.blow > _BLOW):
         struck = log.struck[begin + int(np.argmax(log.blow[begin : end + 1]))]
-        item = scene.target if struck < 0 else int(struck)
-        event = _event(log, EventKind.COLLISION, begin, item)
-        place = event.place if struck >= 0 else _place(log.tcp[begin])
+        item = task.target if struck < 0 else int(struck)
+        event = event_at(log, task, EventKind.COLLISION, begin, item)
+        place = event.place if struck >= 0 else task.place_of(log.tcp[begin])
         events.append(replace(event, place=place, furniture=bool(struck < 0)))
     return events
 
 
-def _displacement(log: StateLog, item: int) -> list[Event]:
+def _opened(log: StateLog, task: Task) -> list[Event]:
+    """Return the moments at which lids opened that stayed open."""
+    events = []
+    for item in np.flatnonzero(np.abs(log.lids[-1]) > _LID_OPEN):
+        closed = np.flatnonzero(np.abs(log.lids[:, item]) <= _LID_OPEN)
+        first = int(closed[-1]) + 1 if len(closed) else 0
+        events.append(event_at(log, task, EventKind.OPENED, first, int(item)))
+    return events
+
+
+def _displacement(log: StateLog, task: Task, item: int) -> list[Event]:
     """Return the moment at which an item that was never lifted came to lie elsewhere."""
-    start, rest = _place(log.items[0, item]), _final_place(log, item)
+    start, rest = task.place_of(log.items[0, item]), task.rest_of(log, item)
     if start == rest:
         return []
-    elsewhere = np.array([_place(position) != start for position in log.items[:, item]])
+    elsewhere = np.array([task.place_of(position) != start for position in log.items[:, item]])
     stayed = np.flatnonzero(~elsewhere)
     left = min(int(stayed[-1]) + 1, len(log) - 1)
-    return [_event(log, EventKind.DISPLACED, left, item)]
+    return [event_at(log, task, EventKind.DISPLACED, left, item)]
 
 
-def _cause(events: list[Event], log: StateLog, scene: Scene) -> Event:
+def _cause(events: list[Event], log: StateLog, task: Task) -> Event:
     """
     Return the earliest event without which the task would have succeeded.
 
     A missed grasp or a collision after which an item was lifted all the same is no cause.
     """
     last_lift = max((e.time_ns for e in events if e.kind is EventKind.LIFTED), default=-1)
+    mendable = (
+        EventKind.MISSED,
+        EventKind.INCOMPLETE_GRASP,
+        EventKind.COLLISION,
+        EventKind.WRONG_SEQUENCE,
+    )
     for event in events:
-        made_good = (
-            event.kind in (EventKind.MISSED, EventKind.COLLISION) and event.time_ns < last_lift
-        )
-        if event.kind not in (EventKind.LIFTED, EventKind.PLACED) and not made_good:
+        made_good = event.kind in mendable and event.time_ns < last_lift
+        if event.kind not in HARMLESS and not made_good:
             return event
-    return _event(log, EventKind.NOTHING_TRANSPORTED, len(log) - 1, scene.target)
+    last = event_at(log, task, task.shortfall, len(log) - 1, task.target)
+    return replace(last, offset=task.goal_offset(log))
 
 
-def _event(log: StateLog, kind: EventKind, sample: int, item: int) -> Event:
+def event_at(log: StateLog, task: Task, kind: EventKind, sample: int, item: int) -> Event:
+    """Return an event that befell an item at a sample of the log."""
     position = log.items[sample, item]
     return Event(
         kind=kind,
         time_ns=int(log.times_ns[sample]),
         item=item,
-        place=_place(position),
-        came_to_rest=_final_place(log, item),
+        place=task.place_of(position),
+        came_to_rest=task.rest_of(log, item),
         position=(float(position[0]), float(position[1]), float(position[2])),
     )
 
 
-def _final_place(log: StateLog, item: int) -> str:
-    if log.touched[-1, item].all() and log.closing[-1]:
-        return GRIPPER
-    return _place(log.items[-1, item])
-
-
-def _place(position: npt.NDArray[np.float64]) -> str:
-    """Return the tote above whose floor a point is, else 'table', or 'floor' when below it."""
-    if position[2] < -0.05:
-        return FLOOR
-    for tote, center in enumerate(TOTE_CENTERS):
-        if all(abs(position[k] - center[k]) <= TOTE_HALF[k] for k in range(2)):
-            return tote_name(tote)
-    return TABLE
-
-
-def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return (first, last) indices of the stretches of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]

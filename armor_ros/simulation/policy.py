@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The robot's own stack: scripted keyframes for a transport, and what little it checks."""
+"""The robot's own stack: motions that the tasks' scripts are made of, and its few checks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from armor_ros.episodes.task import TaskStatus
+from armor_ros.simulation import plan as steps
 from armor_ros.simulation.plan import Plan
 from armor_ros.simulation.robot import (
-    GRIP_FORCE,
     HOME,
     MAX_WIDTH,
     Cell,
     InverseKinematics,
     Vector,
 )
-from armor_ros.simulation.scene import SHAPES, TOTE_FLOOR
+from armor_ros.simulation.scene import SHAPES
 
 TICK_STEPS = 5
 """Time steps of the physics between two commands of the policy (20 ms)."""
@@ -29,7 +29,7 @@ EMPTY_WIDTH = 0.012
 
 ATTEMPTS = 2
 _TRACKING_LIMIT = 0.15
-_LOWEST_GRASP = TOTE_FLOOR + 0.022
+_LOWEST_GRASP = 0.022
 _YAW_LIMIT = 0.9
 
 
@@ -41,13 +41,19 @@ class Result:
     message: str
 
 
-class _AbortError(Exception):
+class AbortError(Exception):
     """The stack gives the task up."""
 
 
-class TransportPolicy:
+class Controller:
     """
-    Grasp, lift, carry, put down, go home.
+    Runs a task's script: the vocabulary of motions, and the robot's limited self-check.
+
+    Composite motions: ``grasp``, ``carry``, ``put_down``. Single ones: ``see`` where an item is
+    (as the plan has it: with its errors), ``move`` on a straight line, ``grip``, ``release``,
+    ``wait``, ``push``. All but ``see`` and ``holds_something`` are iterators that yield once a
+    tick of 20 ms. The plan's errors and deviations act in here, so that a script says only what
+    should be done.
 
     The stack knows the gripper's width and whether a motion ended where it should, nothing else.
     After lifting it checks the width; empty, it looks and tries once more, then gives up. It
@@ -55,8 +61,9 @@ class TransportPolicy:
     """
 
     def __init__(self, cell: Cell, plan: Plan):
+        self.task = cell.scene
+        self.plan = plan
         self._cell = cell
-        self._plan = plan
         self._ik = InverseKinematics(cell)
         self._joints = HOME.copy()
         self._yaw = 0.0
@@ -64,64 +71,77 @@ class TransportPolicy:
         self.result = Result(TaskStatus.UNKNOWN, '')
 
     def run(self) -> Iterator[None]:
-        """Command the cell; yields once per tick of 20 ms. ``result`` is set at the end."""
+        """Do the task; yields once per tick of 20 ms. ``result`` is set at the end."""
         try:
-            yield from self._grasp()
-            yield from self._carry()
-            yield from self._release()
-            self.result = Result(TaskStatus.SUCCEEDED, 'transport finished')
-        except _AbortError as reason:
-            self._command_grip(MAX_WIDTH, GRIP_FORCE)
+            yield from self.task.script(self)
+            self.result = Result(TaskStatus.SUCCEEDED, f'{self.task.name} finished')
+            stays = not self.task.ends_at_home
+        except AbortError as reason:
+            self.command_grip(MAX_WIDTH, self.plan.grip_force)
             self.result = Result(TaskStatus.ABORTED, str(reason))
-        yield from self._go_home(0.9)
+            stays = False
+        if not stays:
+            yield from self._go_home(0.9)
 
-    def _grasp(self) -> Iterator[None]:
+    # Composite motions
+
+    def grasp(self) -> Iterator[None]:
+        """Look, come down on the item, close, lift and check; twice at most, then give up."""
+        plan = self.plan
         for attempt in range(ATTEMPTS):
-            point, yaw = self._see_item()
-            above = np.array([point[0], point[1], max(self._plan.carry_height - 0.08, 0.2)])
-            yield from self._move(above, yaw, 0.5 if attempt else 1.0)
-            yield from self._move(point, yaw, 0.7)
-            self._command_grip(0.0, GRIP_FORCE)
-            yield from self._wait(0.45)
-            lifted = np.array([point[0], point[1], self._plan.carry_height])
-            yield from self._move(lifted, yaw, 0.75)
-            if self._holds_something():
-                return
-            self._command_grip(MAX_WIDTH, GRIP_FORCE)
-            yield from self._wait(0.2)
-        raise _AbortError(f'gripper empty after {ATTEMPTS} attempts to grasp')
+            point, yaw = self.see(plan.item)
+            above = np.array([point[0], point[1], max(plan.carry_height - 0.08, 0.2)])
+            yield from self.move(above, yaw, 0.5 if attempt else 1.0)
+            if steps.CLOSE_FIRST in plan.deviations:
+                yield from self.grip()
+            yield from self.move(point, yaw, 0.7)
+            if steps.CLOSE_FIRST not in plan.deviations:
+                yield from self.grip()
+            lifted = np.array([point[0], point[1], plan.carry_height])
+            yield from self.move(lifted, yaw, 0.75)
+            if self.holds_something() or steps.NO_CHECK in plan.deviations:
+                break
+            self.command_grip(MAX_WIDTH, plan.grip_force)
+            yield from self.wait(0.2)
+        else:
+            raise AbortError(f'gripper empty after {ATTEMPTS} attempts to grasp')
+        if steps.LET_GO_EARLY in plan.deviations:
+            yield from self.release()
+        yield from self.wait(plan.pause)
 
-    def _carry(self) -> Iterator[None]:
-        here, _ = self._ik.pose(self._joints)
-        over = np.array([*self._plan.place, self._plan.carry_height])
+    def carry(self, yaw: float = 0.0) -> Iterator[None]:
+        """Carry the item over the place where it will be put down."""
+        plan = self.plan
+        here = self.position
+        over = np.array([*self._place(), plan.carry_height])
         seconds = 0.5 + 1.5 * float(np.linalg.norm(over - here))
-        for progress in self._motion(over, 0.0, seconds):
-            if progress >= self._plan.fade_at:
-                self._command_grip(0.0, min(GRIP_FORCE, self._plan.fade_force))
+        for progress in self.motion(over, yaw + plan.goal_turn_error, seconds):
+            if progress >= plan.fade_at and self.closed:
+                self.command_grip(plan.grip_width, min(plan.grip_force, plan.fade_force))
             self._watch_grip()
             yield
         self._check_arrival()
 
-    def _release(self) -> Iterator[None]:
-        shape = SHAPES[self._cell.scene.items[self._plan.item].shape]
-        down = np.array([*self._plan.place, TOTE_FLOOR + shape.grasp + 0.012])
-        for _ in self._motion(down, 0.0, 0.75):
+    def put_down(self, bottom: float, yaw: float = 0.0, gap: float = 0.012) -> Iterator[None]:
+        """Lower the item until its bottom is ``gap`` above ``bottom``, metres; open; rise."""
+        plan = self.plan
+        turned = yaw + plan.goal_turn_error
+        shape = SHAPES[self.task.items[plan.item].shape]
+        height = bottom + shape.grasp + gap + plan.goal_error[2]
+        if steps.NO_LOWERING in plan.deviations:
+            height = plan.carry_height
+        for _ in self.motion(np.array([*self._place(), height]), turned, 0.75):
             self._watch_grip()
             yield
         self._check_arrival()
-        self._command_grip(MAX_WIDTH, GRIP_FORCE)
-        yield from self._wait(0.35)
-        up = np.array([*self._plan.place, self._plan.carry_height])
-        yield from self._move(up, 0.0, 0.5)
+        yield from self.release()
+        yield from self.move(np.array([*self._place(), plan.carry_height]), turned, 0.5)
 
-    def _watch_grip(self) -> None:
-        if self._plan.watches_grip and not self._holds_something():
-            raise _AbortError('gripper empty on the way')
+    # Single motions
 
-    def _see_item(self) -> tuple[Vector, float]:
+    def see(self, item: int) -> tuple[Vector, float]:
         """Return where the robot believes that it must grasp: position, metres, and yaw."""
-        item = self._plan.item
-        shape = SHAPES[self._cell.scene.items[item].shape]
+        shape = SHAPES[self.task.items[item].shape]
         center = self._cell.item_positions()[item]
         axis = self._cell.item_axis(item)
         if axis[2] > 0.8:
@@ -130,28 +150,46 @@ class TransportPolicy:
         else:  # lying: close across its length
             height = center[2]
             yaw = float(np.arctan2(axis[1], axis[0]))
-        seen = np.array([center[0], center[1], height]) + np.array(self._plan.sight_error)
-        seen[2] = max(seen[2], _LOWEST_GRASP)
+        seen = np.array([center[0], center[1], height]) + np.array(self.plan.sight_error)
+        seen[2] = max(seen[2], self.task.items[item].z + _LOWEST_GRASP)
         yaw = (yaw + np.pi / 2) % np.pi - np.pi / 2
-        return seen, float(np.clip(yaw, -_YAW_LIMIT, _YAW_LIMIT))
+        if steps.NO_TURN in self.plan.deviations:
+            yaw = 0.0
+        return seen, float(np.clip(yaw, -_YAW_LIMIT, _YAW_LIMIT)) + self.plan.turn_error
 
-    def _holds_something(self) -> bool:
-        return self._cell.width > EMPTY_WIDTH
+    def grip(self) -> Iterator[None]:
+        """Close the fingers until they meet something, or as far as the plan closes them."""
+        self.command_grip(self.plan.grip_width, self.plan.grip_force)
+        yield from self.wait(0.45)
 
-    def _command_grip(self, width: float, force: float) -> None:
-        self.closed = width == 0.0
-        self._cell.command_grip(width, force)
+    def release(self) -> Iterator[None]:
+        """Open the fingers."""
+        self.command_grip(MAX_WIDTH, self.plan.grip_force)
+        yield from self.wait(0.35)
 
-    def _wait(self, seconds: float) -> Iterator[None]:
-        for _ in range(self._ticks(seconds)):
-            yield
-
-    def _move(self, position: Vector, yaw: float, seconds: float) -> Iterator[None]:
-        for _ in self._motion(position, yaw, seconds):
+    def move(self, position: Vector, yaw: float, seconds: float) -> Iterator[None]:
+        """Move the fingertips on a straight line; give up when they did not get there."""
+        for _ in self.motion(position, yaw, seconds):
             yield
         self._check_arrival()
 
-    def _motion(self, position: Vector, yaw: float, seconds: float) -> Iterator[float]:
+    def push(self, start: Vector, end: Vector, yaw: float, seconds: float) -> Iterator[None]:
+        """Come down at ``start`` with closed fingers, push in a line to ``end``, and rise."""
+        above = np.array([start[0], start[1], self.plan.carry_height])
+        yield from self.move(above, yaw, 1.0)
+        yield from self.move(start, yaw, 0.7)
+        yield from self.wait(self.plan.pause)
+        yield from self.move(end, yaw, seconds)
+        yield from self.move(np.array([end[0], end[1], self.plan.carry_height]), yaw, 0.6)
+
+    def wait(self, seconds: float) -> Iterator[None]:
+        """Stand still; not at all for zero seconds."""
+        if seconds <= 0.0:
+            return
+        for _ in range(self._ticks(seconds)):
+            yield
+
+    def motion(self, position: Vector, yaw: float, seconds: float) -> Iterator[float]:
         """Move the fingertips on a straight line; yields the fraction of the way, 0 to 1."""
         start, _ = self._ik.pose(self._joints)
         start_yaw = self._yaw
@@ -163,6 +201,29 @@ class TransportPolicy:
             self._joints = self._ik.step(self._joints, point, self._yaw)
             self._cell.command_arm(self._joints)
             yield tick / ticks
+
+    @property
+    def position(self) -> Vector:
+        """Where the fingertips are commanded to be, (3,) metres."""
+        here, _ = self._ik.pose(self._joints)
+        return here
+
+    def holds_something(self) -> bool:
+        """Tell whether the fingers, as far as their width says, hold something."""
+        return self._cell.width > EMPTY_WIDTH
+
+    def command_grip(self, width: float, force: float) -> None:
+        """Command the fingers, metres and newtons, without waiting for them."""
+        self.closed = width < MAX_WIDTH
+        self._cell.command_grip(width, force)
+
+    def _place(self) -> tuple[float, float]:
+        x, y = self.plan.place
+        return x + self.plan.goal_error[0], y + self.plan.goal_error[1]
+
+    def _watch_grip(self) -> None:
+        if self.plan.watches_grip and not self.holds_something():
+            raise AbortError('gripper empty on the way')
 
     def _go_home(self, seconds: float) -> Iterator[None]:
         start = self._joints
@@ -176,10 +237,10 @@ class TransportPolicy:
         """Give up when the arm is held off its path, as by a collision."""
         error = float(np.abs(self._cell.joints - self._joints).max())
         if error > _TRACKING_LIMIT:
-            raise _AbortError(f'motion not finished: a joint is {error:.2f} rad off its goal')
+            raise AbortError(f'motion not finished: a joint is {error:.2f} rad off its goal')
 
     def _ticks(self, seconds: float) -> int:
-        return max(1, round(seconds / self._plan.speed / TICK_SECONDS))
+        return max(1, round(seconds / self.plan.speed / TICK_SECONDS))
 
 
 def _minimum_jerk(s: float) -> float:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from armor_ros.simulation.domain import PLAIN_LOOK, Look
 from armor_ros.simulation.engine import mujoco
-from armor_ros.simulation.scene import Scene
-from armor_ros.simulation.world import TIMESTEP_NS, build_model, item_body
+from armor_ros.simulation.tasks.base import Task
+from armor_ros.simulation.world import TIMESTEP_NS, build_model, item_body, lid_joint
 
 Vector = npt.NDArray[np.float64]
 
@@ -33,9 +34,9 @@ _STEP_LIMIT = 0.06
 class Cell:
     """The physics of one episode: model, state, and the readings a judge may look at."""
 
-    def __init__(self, scene: Scene):
+    def __init__(self, scene: Task, look: Look = PLAIN_LOOK):
         self.scene = scene
-        self.model: Any = build_model(scene)
+        self.model: Any = build_model(scene, look)
         self.data: Any = mujoco.MjData(self.model)
         self.steps = 0
         self._grip = self.model.actuator('grip').id
@@ -46,6 +47,8 @@ class Cell:
             self.model.body('left_finger').id: 0,
             self.model.body('right_finger').id: 1,
         }
+        self._lids = [_joint_address(self.model, lid_joint(i)) for i in range(len(scene.items))]
+        self._articulated = [_joint_address(self.model, name) for name in scene.articulations]
         first, last = self.model.body('link0').id, self.model.body('right_finger').id
         self._robot_bodies = set(range(first, last + 1))
         self.data.qpos[:7] = HOME
@@ -103,6 +106,25 @@ class Cell:
         """Position between the fingertips, (3,) metres."""
         return np.array(self.data.site_xpos[self._tcp])
 
+    @property
+    def yaw(self) -> float:
+        """The gripper's turn about the vertical, radians; 0 in the ready pose."""
+        matrix = self.data.site_xmat[self._tcp]
+        return float(np.arctan2(matrix[3], matrix[0]))
+
+    def articulated(self) -> Vector:
+        """Return the positions of the task's articulated furniture, (A,) metres or radians."""
+        return np.array([self.data.qpos[a] for a in self._articulated], dtype=float)
+
+    def lids(self) -> Vector:
+        """Return the angles of the items' lids, (N,) radians; 0 for items without a lid."""
+        return np.array([0.0 if a < 0 else self.data.qpos[a] for a in self._lids])
+
+    def set_friction(self, index: int, friction: float) -> None:
+        """Set the sliding friction of an item against all that touches it."""
+        geoms = self.model.geom_bodyid == self._bodies[index]
+        self.model.geom_friction[geoms, 0] = friction
+
     def item_positions(self) -> Vector:
         """Return the centres of all items, (N, 3) metres."""
         return np.array(self.data.xpos[self._bodies])
@@ -116,41 +138,59 @@ class Cell:
         """Return the direction of an item's height, a unit vector; (0, 0, 1) when it stands."""
         return np.array(self.data.xmat[self._bodies[index]].reshape(3, 3)[:, 2])
 
-    def finger_contacts(self) -> npt.NDArray[np.bool_]:
-        """Return which items touch which finger, (N, 2)."""
-        touched = np.zeros((len(self._bodies), 2), dtype=np.bool_)
+    def item_quats(self) -> Vector:
+        """Return the orientations of all items, (N, 4) quaternions (w, x, y, z)."""
+        return np.array(self.data.xquat[self._bodies])
+
+    def contacts(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which items touch which finger, (N, 2), and which each other, (N, N)."""
+        count = len(self._bodies)
+        touched = np.zeros((count, 2), dtype=np.bool_)
+        meets = np.zeros((count, count), dtype=np.bool_)
         bodies = self.model.geom_bodyid
         for contact in self.data.contact[: self.data.ncon]:
-            first, second = bodies[contact.geom1], bodies[contact.geom2]
-            for item, finger in ((first, second), (second, first)):
-                if item in self._item_of_body and finger in self._finger_of_body:
-                    touched[self._item_of_body[item], self._finger_of_body[finger]] = True
-        return touched
+            pair = (int(bodies[contact.geom1]), int(bodies[contact.geom2]))
+            for item, other in (pair, pair[::-1]):
+                if item not in self._item_of_body:
+                    continue
+                index = self._item_of_body[item]
+                if other in self._finger_of_body:
+                    touched[index, self._finger_of_body[other]] = True
+                elif other in self._item_of_body:
+                    meets[index, self._item_of_body[other]] = True
+        return touched, meets
 
-    def blow(self) -> tuple[float, int]:
+    def blow(self, touched: npt.NDArray[np.bool_]) -> tuple[float, int]:
         """
         Return the largest force, newtons, with which the robot bears on something, and the item.
 
-        The item is an index, -1 for furniture. What the fingers do to an item while they close on
-        it is no blow.
+        The item is an index, -1 for furniture. What the robot holds (both fingers touch it while
+        they close, ``touched`` (N, 2)) counts as the robot. What the fingers do to an item while
+        they close on it is no blow.
         """
+        closing = self.data.ctrl[self._grip] < 0.95 * MAX_WIDTH / 2
+        held = {self._bodies[i] for i in np.flatnonzero(touched.all(axis=1))} if closing else set()
         strongest, struck = 0.0, -1
-        closing = self.data.ctrl[self._grip] == 0.0
         bodies = self.model.geom_bodyid
         force = np.zeros(6)
         for index, contact in enumerate(self.data.contact[: self.data.ncon]):
-            pair = (bodies[contact.geom1], bodies[contact.geom2])
-            if not any(body in self._robot_bodies for body in pair):
+            pair = {int(bodies[contact.geom1]), int(bodies[contact.geom2])}
+            robot = pair & self._robot_bodies
+            grips = robot & self._finger_of_body.keys() and pair & self._item_of_body.keys()
+            if not (robot or pair & held) or (grips and closing):
                 continue
-            grips = any(body in self._finger_of_body for body in pair) and any(
-                body in self._item_of_body for body in pair
-            )
-            if not (grips and closing):
-                mujoco.mj_contactForce(self.model, self.data, index, force)
-                if force[0] > strongest:
-                    strongest = float(force[0])
-                    struck = max(self._item_of_body.get(body, -1) for body in pair)
+            mujoco.mj_contactForce(self.model, self.data, index, force)
+            if force[0] > strongest:
+                strongest = float(force[0])
+                hit = pair - robot if robot else pair - held
+                struck = max((self._item_of_body.get(body, -1) for body in hit), default=-1)
         return strongest, struck
+
+
+def _joint_address(model: Any, name: str) -> int:
+    """Return where a joint's position stands in qpos; -1 when there is no such joint."""
+    joint = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
+    return int(model.jnt_qposadr[joint]) if joint >= 0 else -1
 
 
 class InverseKinematics:

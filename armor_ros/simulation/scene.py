@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in the cell: totes, items, and where one episode puts them."""
+"""What can stand in the cell: items of named colours and shapes, totes, and free places."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-
-from armor_ros.errors import ArmorError
 
 TOTE_NAMES = ('left', 'middle', 'right')
 """Left and right as the front and the overhead camera show them (-y is left)."""
@@ -21,6 +19,9 @@ TOTE_HALF = (0.17, 0.125)
 TOTE_WALL_HEIGHT = 0.06
 TOTE_WALL = 0.006
 TOTE_FLOOR = 0.004
+
+ON_TABLE = -1
+"""The ``tote`` of an item that stands on the table."""
 
 # Centres of items stay in this middle part, so that the opened fingers clear the walls; and items
 # keep apart in x, because the hand is wide in y.
@@ -36,6 +37,10 @@ COLORS: dict[str, tuple[float, float, float]] = {
     'purple': (0.46, 0.16, 0.60),
     'white': (0.93, 0.93, 0.90),
     'black': (0.09, 0.09, 0.10),
+    'pink': (0.96, 0.48, 0.68),
+    'turquoise': (0.10, 0.72, 0.72),
+    'brown': (0.40, 0.22, 0.10),
+    'gray': (0.48, 0.49, 0.51),
 }
 
 
@@ -63,13 +68,20 @@ SHAPES: dict[str, Shape] = {
         Shape('bottle', height=0.112, grasp=0.078, mass=0.20, round=True),
         Shape('ball', height=0.064, grasp=0.036, mass=0.10, round=True),
         Shape('carton', height=0.105, grasp=0.078, mass=0.20, round=False),
+        Shape('jar', height=0.076, grasp=0.050, mass=0.20, round=True),
+        Shape('brick', height=0.060, grasp=0.040, mass=0.22, round=False),
+        Shape('block', height=0.050, grasp=0.028, mass=0.12, round=False),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item: colour and shape name it, ``tote`` indexes ``TOTE_NAMES``, metres and radians."""
+    """
+    One item, metres and radians: colour and shape name it.
+
+    ``tote`` indexes ``TOTE_NAMES``, or is ``ON_TABLE``; ``z`` is the height of its bottom.
+    """
 
     color: str
     shape: str
@@ -77,6 +89,7 @@ class Item:
     x: float
     y: float
     yaw: float
+    z: float = TOTE_FLOOR
 
     @property
     def name(self) -> str:
@@ -84,110 +97,55 @@ class Item:
         return f'{self.color} {self.shape}'
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """The items of one episode and the task: ``target`` indexes ``items``, totes by index."""
-
-    items: tuple[Item, ...]
-    target: int
-    source: int
-    destination: int
-    drop: tuple[float, float]
-
-    @property
-    def instruction(self) -> str:
-        """The task in words, as it completes "the robot is attempting to ..."."""
-        return (
-            f'transport the {self.items[self.target].name} from the {tote_name(self.source)} '
-            f'to the {tote_name(self.destination)}'
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Which item goes where: colour and shape of the item, totes as indices."""
-
-    color: str
-    shape: str
-    source: int
-    destination: int
-
-    def __post_init__(self) -> None:
-        if self.color not in COLORS or self.shape not in SHAPES:
-            raise ArmorError(
-                f'no item {self.color} {self.shape!r}; colours: {", ".join(COLORS)}; '
-                f'shapes: {", ".join(SHAPES)}'
-            )
-        totes = range(len(TOTE_NAMES))
-        if self.source not in totes or self.destination not in totes:
-            raise ArmorError(f'totes are numbered 0 to {len(TOTE_NAMES) - 1}')
-        if self.source == self.destination:
-            raise ArmorError('source and destination of a transport are the same tote')
-
-
 def tote_name(index: int) -> str:
     """Return the name of a tote as instructions and explanations use it."""
     return f'{TOTE_NAMES[index]} bin'
 
 
-def sample_task(rng: np.random.Generator) -> Task:
-    """Draw an item and two different totes."""
-    source, destination = rng.permutation(len(TOTE_NAMES))[:2]
-    color = str(rng.choice(list(COLORS)))
-    shape = str(rng.choice(list(SHAPES)))
-    return Task(color, shape, int(source), int(destination))
-
-
-def sample_scene(rng: np.random.Generator, task: Task) -> Scene:
-    """
-    Place the task's item among distractors.
-
-    The source holds one distractor of the same shape and one of the same colour; the other totes
-    hold zero to two items each. No two items of a scene have the same name, and the place where
-    the item shall be put down (``drop``) is free.
-    """
-    names = [(task.color, task.shape)]
-    other_colors = [c for c in COLORS if c != task.color]
-    other_shapes = [s for s in SHAPES if s != task.shape]
-    names.append((str(rng.choice(other_colors)), task.shape))
-    names.append((task.color, str(rng.choice(other_shapes))))
-    free = [(c, s) for c in COLORS for s in SHAPES if (c, s) not in names]
-    rng.shuffle(free)
-
-    items: list[Item] = []
-    drop = (0.0, 0.0)
-    for tote in range(len(TOTE_NAMES)):
-        if tote == task.source:
-            chosen = names
-        else:
-            count = int(rng.integers(0, 3))
-            chosen = [free.pop() for _ in range(count)]
-        spots = _sample_spots(rng, tote, 3)
-        items += [
-            Item(color, shape, tote, x, y, float(rng.uniform(-0.4, 0.4)))
-            for (color, shape), (x, y) in zip(chosen, spots, strict=False)
-        ]
-        if tote == task.destination:
-            drop = spots[-1]
-    target = next(i for i, item in enumerate(items) if (item.color, item.shape) == names[0])
-    return Scene(tuple(items), target, task.source, task.destination, drop)
-
-
-def _sample_spots(rng: np.random.Generator, tote: int, count: int) -> list[tuple[float, float]]:
+def tote_spots(
+    rng: np.random.Generator, center: tuple[float, float], count: int
+) -> list[tuple[float, float]]:
     """Draw points in a tote that keep apart, in random order."""
-    cx, cy = TOTE_CENTERS[tote]
+    cx, cy = center
     slack = 2 * _PLACE_HALF[0] - (count - 1) * _CLEARANCE
     x = np.sort(rng.uniform(0.0, slack, count)) + _CLEARANCE * np.arange(count) - _PLACE_HALF[0]
     y = rng.uniform(-_PLACE_HALF[1], _PLACE_HALF[1], count)
     return [(cx + float(x[k]), cy + float(y[k])) for k in rng.permutation(count)]
 
 
-def free_spot(rng: np.random.Generator, scene: Scene, tote: int) -> tuple[float, float]:
+def free_tote_spot(
+    rng: np.random.Generator, items: tuple[Item, ...], tote: int, center: tuple[float, float]
+) -> tuple[float, float]:
     """Return a point in a tote, metres, that is as far from its items in x as can be."""
-    cx, cy = TOTE_CENTERS[tote]
+    cx, cy = center
     y = cy + float(rng.uniform(-_PLACE_HALF[1], _PLACE_HALF[1]))
-    taken = np.array([item.x for item in scene.items if item.tote == tote])
+    taken = np.array([item.x for item in items if item.tote == tote])
     x = cx + np.linspace(-_PLACE_HALF[0], _PLACE_HALF[0], 47)
     if not len(taken):
         return float(rng.choice(x)), y
     return float(x[np.argmax(np.abs(x[:, None] - taken).min(axis=1))]), y
+
+
+def table_spots(
+    rng: np.random.Generator,
+    count: int,
+    *,
+    apart: float,
+    x: tuple[float, float] = (0.36, 0.62),
+    y: tuple[float, float] = (-0.26, 0.26),
+    taken: tuple[tuple[float, float], ...] = (),
+) -> list[tuple[float, float]]:
+    """
+    Draw points on the table, metres, that keep ``apart`` from each other and from ``taken``.
+
+    Raises RuntimeError when the region is too full for them, which a task's author sees at once.
+    """
+    for _ in range(200):
+        spots: list[tuple[float, float]] = []
+        for _ in range(60):
+            spot = (float(rng.uniform(*x)), float(rng.uniform(*y)))
+            if all(np.hypot(spot[0] - a, spot[1] - b) >= apart for a, b in (*taken, *spots)):
+                spots.append(spot)
+                if len(spots) == count:
+                    return spots
+    raise RuntimeError(f'no room for {count} items that keep {apart} m apart')

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,62 +16,86 @@ from armor_ros.simulation.robot import Cell
 @dataclass(frozen=True, slots=True)
 class StateLog:
     """
-    T samples of the state, N items.
+    T samples of the state, N items, A joints of the task's furniture.
 
-    ``times_ns`` (T,) int64; ``items`` (T, N, 3) centres, metres; ``touched`` (T, N, 2) whether an
-    item touches the left and the right finger; ``width`` (T,) the gripper's opening, metres;
-    ``closing`` (T,) whether the gripper is commanded to close; ``tcp`` (T, 3) the point between
-    the fingertips, metres; ``blow`` (T,) the largest force, newtons, between the robot and its
+    ``times_ns`` (T,) int64; ``items`` (T, N, 3) centres, metres; ``quats`` (T, N, 4) their
+    orientations (w, x, y, z); ``touched`` (T, N, 2) whether an item touches the left and the
+    right finger; ``meets`` (T, N, N) whether two items touch each other; ``lids`` (T, N) angles
+    of the items' lids, radians, 0 for items without; ``width`` (T,) the gripper's opening,
+    metres; ``closing`` (T,) whether the gripper is commanded to close; ``tcp`` (T, 3) the point
+    between the fingertips, metres; ``yaw`` (T,) the gripper's turn about the vertical, radians;
+    ``joints`` (T, 7) the arm's, radians; ``articulated`` (T, A) positions, metres or radians;
+    ``blow`` (T,) the largest force, newtons, between the robot, or what it holds, and its
     surroundings, gripping left out; ``struck`` (T,) the item that this force acts on, -1 for none.
     """
 
     times_ns: npt.NDArray[np.int64]
     items: npt.NDArray[np.float64]
+    quats: npt.NDArray[np.float64]
     touched: npt.NDArray[np.bool_]
+    meets: npt.NDArray[np.bool_]
+    lids: npt.NDArray[np.float64]
     width: npt.NDArray[np.float64]
     closing: npt.NDArray[np.bool_]
     tcp: npt.NDArray[np.float64]
+    yaw: npt.NDArray[np.float64]
+    joints: npt.NDArray[np.float64]
+    articulated: npt.NDArray[np.float64]
     blow: npt.NDArray[np.float64]
     struck: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.times_ns)
 
+    def upright(self, item: int, sample: int) -> float:
+        """Return the cosine of an item's tilt: 1 when it stands, 0 when it lies."""
+        _, x, y, _ = self.quats[sample, item]
+        return float(1.0 - 2.0 * (x * x + y * y))
+
+    def item_yaw(self, item: int, sample: int) -> float:
+        """Return an item's rotation about the vertical, radians."""
+        w, x, y, z = self.quats[sample, item]
+        return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
+
 
 @dataclass
 class StateLogger:
     """Collects samples of a cell's state and makes the log of them."""
 
-    _times: list[int] = field(default_factory=list)
-    _items: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    _touched: list[npt.NDArray[np.bool_]] = field(default_factory=list)
-    _width: list[float] = field(default_factory=list)
-    _closing: list[bool] = field(default_factory=list)
-    _tcp: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    _blow: list[float] = field(default_factory=list)
-    _struck: list[int] = field(default_factory=list)
+    _samples: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     def sample(self, cell: Cell, *, closing: bool) -> None:
         """Take down the state as it is now."""
-        self._times.append(cell.time_ns)
-        self._items.append(cell.item_positions())
-        self._touched.append(cell.finger_contacts())
-        self._width.append(cell.width)
-        self._closing.append(closing)
-        self._tcp.append(cell.tcp)
-        force, struck = cell.blow()
-        self._blow.append(force)
-        self._struck.append(struck)
+        touched, meets = cell.contacts()
+        force, struck = cell.blow(touched)
+        state = {
+            'times_ns': cell.time_ns,
+            'items': cell.item_positions(),
+            'quats': cell.item_quats(),
+            'touched': touched,
+            'meets': meets,
+            'lids': cell.lids(),
+            'width': cell.width,
+            'closing': closing,
+            'tcp': cell.tcp,
+            'yaw': cell.yaw,
+            'joints': cell.joints,
+            'articulated': cell.articulated(),
+            'blow': force,
+            'struck': struck,
+        }
+        for name, value in state.items():
+            self._samples[name].append(value)
 
     def finish(self) -> StateLog:
         """Return the log of all samples taken."""
-        return StateLog(
-            times_ns=np.array(self._times, dtype=np.int64),
-            items=np.array(self._items),
-            touched=np.array(self._touched),
-            width=np.array(self._width),
-            closing=np.array(self._closing),
-            tcp=np.array(self._tcp),
-            blow=np.array(self._blow),
-            struck=np.array(self._struck, dtype=np.int64),
-        )
+        return StateLog(**{f.name: np.array(self._samples[f.name]) for f in fields(StateLog)})
+
+
+def state_of(log: StateLog) -> dict[str, npt.NDArray[Any]]:
+    """
+    Return a log's arrays by name, for supervision by the state: see ``StateLog``.
+
+    ``times_ns`` (T,) says when each of the T samples was taken, on the episode's clock.
+    """
+    return {f.name: getattr(log, f.name) for f in fields(StateLog)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MuJoCo model of the cell: arm, table, totes, items, lights and cameras."""
+"""The MuJoCo model of the cell: arm, table, items, lights and cameras."""
 
 from __future__ import annotations
 
@@ -9,29 +9,16 @@ from typing import Any
 import numpy as np
 
 from armor_ros.errors import ArmorError
+from armor_ros.simulation.domain import Look, View
 from armor_ros.simulation.engine import mujoco
-from armor_ros.simulation.scene import (
-    COLORS,
-    SHAPES,
-    TOTE_CENTERS,
-    TOTE_FLOOR,
-    TOTE_HALF,
-    TOTE_NAMES,
-    TOTE_WALL,
-    TOTE_WALL_HEIGHT,
-    Item,
-    Scene,
-)
+from armor_ros.simulation.furniture import BOX, CYLINDER, SPHERE
+from armor_ros.simulation.scene import COLORS, SHAPES, Item
+from armor_ros.simulation.tasks.base import Task
 
 ARM_FILE = Path(__file__).parent / 'assets' / 'panda' / 'panda.xml'
 CAMERAS = ('front', 'wrist', 'overhead')
 TIMESTEP_NS = 4_000_000
 
-_BOX = mujoco.mjtGeom.mjGEOM_BOX
-_CYLINDER = mujoco.mjtGeom.mjGEOM_CYLINDER
-_SPHERE = mujoco.mjtGeom.mjGEOM_SPHERE
-_TOTE_RGBA = (0.66, 0.70, 0.74, 1.0)
-_TOTE_RIM_RGBA = (0.42, 0.47, 0.53, 1.0)
 _SHADOW_MAP = 512
 
 
@@ -40,8 +27,13 @@ def item_body(index: int) -> str:
     return f'item{index}'
 
 
-def build_model(scene: Scene) -> Any:
-    """Return the compiled MuJoCo model of the cell with the items of ``scene``."""
+def lid_joint(index: int) -> str:
+    """Return the name of the hinge of an item's lid; most items have none."""
+    return f'lid{index}'
+
+
+def build_model(task: Task, look: Look) -> Any:
+    """Return the compiled MuJoCo model of the cell with the items and furniture of a task."""
     if not ARM_FILE.is_file():
         raise ArmorError(f'the arm model {ARM_FILE} is missing: reinstall the package')
     spec = mujoco.MjSpec.from_file(str(ARM_FILE))
@@ -51,17 +43,17 @@ def build_model(scene: Scene) -> Any:
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 20.0
     spec.option.noslip_iterations = 5
-    _add_look(spec)
-    _add_furniture(spec)
-    for tote in range(len(TOTE_NAMES)):
-        _add_tote(spec, tote)
-    for index, item in enumerate(scene.items):
-        _add_item(spec, index, item)
-    _add_cameras(spec)
+    _add_look(spec, look)
+    _add_furniture(spec, look)
+    task.furnish(spec, look)
+    for index, item in enumerate(task.items):
+        _add_item(spec, index, item, look)
+    _add_camera(spec, 'front', look.front)
+    _add_camera(spec, 'overhead', look.overhead)
     return spec.compile()
 
 
-def _add_look(spec: Any) -> None:
+def _add_look(spec: Any, look: Look) -> None:
     spec.visual.quality.shadowsize = _SHADOW_MAP
     spec.visual.quality.offsamples = 0
     spec.visual.global_.offwidth = 1280
@@ -70,97 +62,93 @@ def _add_look(spec: Any) -> None:
     spec.visual.map.shadowclip = 1.0
     spec.stat.center = [0.4, 0.0, 0.1]
     spec.stat.extent = 0.85  # what the shadow map has to cover, metres
-    spec.visual.headlight.ambient = [0.38, 0.38, 0.38]
-    spec.visual.headlight.diffuse = [0.22, 0.22, 0.22]
+    spec.visual.headlight.ambient = [look.ambient] * 3
+    spec.visual.headlight.diffuse = [0.22 * look.brightness] * 3
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
     spec.add_texture(
         name='sky',
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
         builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.72, 0.76, 0.80],
-        rgb2=[0.50, 0.54, 0.58],
+        rgb1=look.sky,
+        rgb2=[c - 0.22 for c in look.sky],
         width=64,
         height=384,
     )
     spec.worldbody.add_light(
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[0.9, -0.9, 2.2],
-        dir=[-0.22, 0.42, -1.0],
-        diffuse=[0.62, 0.61, 0.58],
+        dir=look.light,
+        diffuse=[look.brightness * c for c in (0.62, 0.61, 0.58)],
         specular=[0.25, 0.25, 0.25],
         castshadow=True,
     )
 
 
-def _add_furniture(spec: Any) -> None:
+def _add_furniture(spec: Any, look: Look) -> None:
     world = spec.worldbody
     world.add_geom(
         name='floor',
-        type=_BOX,
+        type=BOX,
         size=[3.0, 3.0, 0.05],
         pos=[0.0, 0.0, -0.80],
-        rgba=[0.40, 0.42, 0.44, 1.0],
+        rgba=[*look.floor, 1.0],
     )
     world.add_geom(
         name='table',
-        type=_BOX,
+        type=BOX,
         size=[0.60, 0.62, 0.02],
         pos=[0.35, 0.0, -0.02],
-        rgba=[0.63, 0.51, 0.38, 1.0],
         friction=[0.7, 0.005, 0.001],
+        **_table_surface(spec, look),
     )
     for x in (-0.18, 0.88):
         for y in (-0.55, 0.55):
             world.add_geom(
-                type=_BOX,
+                type=BOX,
                 size=[0.03, 0.03, 0.355],
                 pos=[x, y, -0.395],
                 rgba=[0.30, 0.31, 0.33, 1.0],
             )
 
 
-def _add_tote(spec: Any, tote: int) -> None:
-    """Add a box without a lid: a floor, four walls and, for the eye, a darker rim."""
-    cx, cy = TOTE_CENTERS[tote]
-    hx, hy = TOTE_HALF
-    half_wall, half_height = TOTE_WALL / 2, TOTE_WALL_HEIGHT / 2
-    body = spec.worldbody.add_body(name=f'tote{tote}', pos=[cx, cy, 0.0])
-    body.add_geom(
-        type=_BOX,
-        size=[hx + TOTE_WALL, hy + TOTE_WALL, TOTE_FLOOR / 2],
-        pos=[0.0, 0.0, TOTE_FLOOR / 2],
-        rgba=_TOTE_RGBA,
+def _table_surface(spec: Any, look: Look) -> dict[str, Any]:
+    """Return the table's colour, or the material that carries its texture."""
+    if look.texture == 'flat':
+        return {'rgba': [*look.table, 1.0]}
+    kinds = mujoco.mjtBuiltin
+    texture = spec.add_texture(
+        name='table',
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin={
+            'checker': kinds.mjBUILTIN_CHECKER,
+            'gradient': kinds.mjBUILTIN_GRADIENT,
+            'specks': kinds.mjBUILTIN_FLAT,
+        }[look.texture],
+        rgb1=look.table,
+        rgb2=look.table_other,
+        width=128,
+        height=128,
     )
-    walls = (
-        ([hx + TOTE_WALL, half_wall], [0.0, hy + half_wall]),
-        ([hx + TOTE_WALL, half_wall], [0.0, -hy - half_wall]),
-        ([half_wall, hy], [hx + half_wall, 0.0]),
-        ([half_wall, hy], [-hx - half_wall, 0.0]),
-    )
-    for size, pos in walls:
-        body.add_geom(
-            type=_BOX, size=[*size, half_height], pos=[*pos, half_height], rgba=_TOTE_RGBA
-        )
-        body.add_geom(
-            type=_BOX,
-            size=[size[0] + 0.002, size[1] + 0.002, 0.004],
-            pos=[*pos, TOTE_WALL_HEIGHT],
-            rgba=_TOTE_RIM_RGBA,
-            contype=0,
-            conaffinity=0,
-        )
+    if look.texture == 'specks':
+        texture.mark = mujoco.mjtMark.mjMARK_RANDOM
+        texture.markrgb = look.table_other
+        texture.random = 0.08
+    repeat = [1.0, 1.0] if look.texture == 'gradient' else [5.0, 5.0]
+    material = spec.add_material(name='table', texrepeat=repeat, specular=0.1)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = 'table'
+    return {'material': 'table'}
 
 
-def _add_item(spec: Any, index: int, item: Item) -> None:
+def _add_item(spec: Any, index: int, item: Item, look: Look) -> None:
     shape = SHAPES[item.shape]
-    z = TOTE_FLOOR + shape.height / 2 + 0.0005
+    z = item.z + shape.height / 2 + 0.0005
     body = spec.worldbody.add_body(
         name=item_body(index),
         pos=[item.x, item.y, z],
         quat=[np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)],
     )
     body.add_freejoint()
-    rgba = [*COLORS[item.color], 1.0]
+    rgba = [*(min(1.0, look.tint * c) for c in COLORS[item.color]), 1.0]
     solid = {
         'rgba': rgba,
         'contype': 1,
@@ -181,45 +169,62 @@ def _add_item(spec: Any, index: int, item: Item) -> None:
 
 
 def _add_can(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
-    body.add_geom(type=_CYLINDER, size=[0.030, half, 0.0], **solid)
+    body.add_geom(type=CYLINDER, size=[0.030, half, 0.0], **solid)
     for side in (-1, 1):
-        body.add_geom(type=_CYLINDER, size=[0.019, half + 0.001, 0.0], **light)
+        body.add_geom(type=CYLINDER, size=[0.019, half + 0.001, 0.0], **light)
         body.add_geom(
-            type=_CYLINDER, size=[0.0304, 0.004, 0.0], pos=[0, 0, side * (half - 0.008)], **light
+            type=CYLINDER, size=[0.0304, 0.004, 0.0], pos=[0, 0, side * (half - 0.008)], **light
         )
 
 
 def _add_box(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
-    body.add_geom(type=_BOX, size=[0.034, 0.026, half], **solid)
-    body.add_geom(type=_BOX, size=[0.0345, 0.006, half + 0.0005], **light)
+    body.add_geom(type=BOX, size=[0.034, 0.026, half], **solid)
+    body.add_geom(type=BOX, size=[0.0345, 0.006, half + 0.0005], **light)
 
 
 def _add_bottle(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
     mass = solid['mass']
     trunk = 0.75 * half
     body.add_geom(
-        type=_CYLINDER,
+        type=CYLINDER,
         size=[0.028, trunk, 0.0],
         pos=[0, 0, trunk - half],
         **{**solid, 'mass': 0.9 * mass},
     )
     body.add_geom(
-        type=_CYLINDER,
+        type=CYLINDER,
         size=[0.013, half - trunk, 0.0],
         pos=[0, 0, trunk],
         **{**solid, 'mass': 0.1 * mass},
     )
-    body.add_geom(type=_CYLINDER, size=[0.015, 0.009, 0.0], pos=[0, 0, half - 0.008], **light)
+    body.add_geom(type=CYLINDER, size=[0.015, 0.009, 0.0], pos=[0, 0, half - 0.008], **light)
 
 
 def _add_ball(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
-    body.add_geom(type=_SPHERE, size=[half, 0.0, 0.0], **solid)
-    body.add_geom(type=_CYLINDER, size=[0.0322, 0.0025, 0.0], **light)
+    body.add_geom(type=SPHERE, size=[half, 0.0, 0.0], **solid)
+    body.add_geom(type=CYLINDER, size=[0.0322, 0.0025, 0.0], **light)
 
 
 def _add_carton(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
-    body.add_geom(type=_BOX, size=[0.030, 0.024, half], **solid)
-    body.add_geom(type=_BOX, size=[0.0305, 0.0245, 0.012], pos=[0, 0, 0.4 * half], **light)
+    body.add_geom(type=BOX, size=[0.030, 0.024, half], **solid)
+    body.add_geom(type=BOX, size=[0.0305, 0.0245, 0.012], pos=[0, 0, 0.4 * half], **light)
+
+
+def _add_jar(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
+    body.add_geom(type=CYLINDER, size=[0.033, half, 0.0], **solid)
+    body.add_geom(type=CYLINDER, size=[0.0335, 0.010, 0.0], pos=[0, 0, half - 0.009], **light)
+
+
+def _add_brick(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
+    body.add_geom(type=BOX, size=[0.038, 0.022, half], **solid)
+    for side in (-1, 1):
+        body.add_geom(
+            type=BOX, size=[0.003, 0.0225, half + 0.0005], pos=[0.02 * side, 0, 0], **light
+        )
+
+
+def _add_block(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
+    body.add_geom(type=BOX, size=[0.025, 0.025, half], **solid)
 
 
 _SHAPE_BUILDERS = {
@@ -228,21 +233,17 @@ _SHAPE_BUILDERS = {
     'bottle': _add_bottle,
     'ball': _add_ball,
     'carton': _add_carton,
+    'jar': _add_jar,
+    'brick': _add_brick,
+    'block': _add_block,
 }
 
 
-def _add_cameras(spec: Any) -> None:
-    """Add the fixed cameras; the wrist camera belongs to the arm's own model."""
-    for name, pos, target, fovy in (
-        ('front', (1.44, 0.0, 0.74), (0.38, 0.0, 0.245), 53.0),
-        ('overhead', (0.56, 0.0, 1.25), (0.43, 0.0, 0.0), 48.0),
-    ):
-        spec.worldbody.add_camera(
-            name=name,
-            pos=pos,
-            quat=look_at(np.array(pos), np.array(target)),
-            fovy=fovy,
-        )
+def _add_camera(spec: Any, name: str, view: View) -> None:
+    """Add a fixed camera; the wrist camera belongs to the arm's own model."""
+    position, target = np.array(view.position), np.array(view.target)
+    quat = look_at(position, target)
+    spec.worldbody.add_camera(name=name, pos=view.position, quat=quat, fovy=view.fovy)
 
 
 def look_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -8,14 +8,14 @@ import pytest
 
 from armor_ros.episodes.task import TaskStatus
 from armor_ros.simulation.episode import SimulatedEpisode, draw_setup, run_episode
-from armor_ros.simulation.judge import EventKind
+from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.scene import tote_name
 
 SEEDS = range(4)
 
 
 def run(seed: int, mode: str) -> SimulatedEpisode:
-    return run_episode(draw_setup(seed, mode))
+    return run_episode(draw_setup(seed, mode, 'transport', 'plain'))
 
 
 @pytest.mark.parametrize('seed', SEEDS)

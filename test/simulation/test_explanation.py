@@ -4,20 +4,21 @@
 import numpy as np
 import pytest
 
+from armor_ros.simulation.events import HARMLESS, Event, EventKind, Judgement
 from armor_ros.simulation.explanation import explain
-from armor_ros.simulation.judge import Event, EventKind, Judgement
-from armor_ros.simulation.scene import TOTE_CENTERS, Item, Scene
+from armor_ros.simulation.scene import TOTE_CENTERS, Item
+from armor_ros.simulation.tasks import Transport
 
 SECOND = 1_000_000_000
-FAILURES = [k for k in EventKind if k not in (EventKind.LIFTED, EventKind.PLACED)]
+FAILURES = [kind for kind in EventKind if kind not in HARMLESS]
 
 
-def scene() -> Scene:
+def scene() -> Transport:
     items = (
         Item('blue', 'can', 0, *TOTE_CENTERS[0], 0.0),
         Item('red', 'box', 0, *TOTE_CENTERS[0], 0.0),
     )
-    return Scene(items, target=0, source=0, destination=2, drop=TOTE_CENTERS[2])
+    return Transport(items=items, target=0, source=0, destination=2, spot=TOTE_CENTERS[2])
 
 
 def event(kind: EventKind, item: int = 0, rest: str = 'middle bin') -> Event:

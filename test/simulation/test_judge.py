@@ -6,24 +6,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from armor_ros.simulation.judge import EventKind, judge
-from armor_ros.simulation.scene import TOTE_CENTERS, Item, Scene
+from armor_ros.simulation.events import EventKind
+from armor_ros.simulation.judge import judge
+from armor_ros.simulation.scene import TOTE_CENTERS, Item
 from armor_ros.simulation.statelog import StateLog
+from armor_ros.simulation.tasks import Transport
 
 SAMPLES = 100
 TICK_NS = 20_000_000
 LEFT, MIDDLE, RIGHT = (np.array([*center, 0.05]) for center in TOTE_CENTERS)
 TABLE = np.array([0.2, 0.0, 0.05])
+NEAR_LEFT = np.array([LEFT[0] + 0.09, LEFT[1], 0.05])
 BLUE, RED = 0, 1
 CLOSED, LIFTED, OPENED = 20, 30, 80
 
 
-def scene() -> Scene:
+def scene() -> Transport:
     items = (
         Item('blue', 'can', 0, LEFT[0], LEFT[1], 0.0),
         Item('red', 'can', 0, LEFT[0] + 0.09, LEFT[1], 0.0),
     )
-    return Scene(items, target=BLUE, source=0, destination=2, drop=TOTE_CENTERS[2])
+    return Transport(items=items, target=BLUE, source=0, destination=2, spot=TOTE_CENTERS[2])
 
 
 def still() -> StateLog:
@@ -33,10 +36,16 @@ def still() -> StateLog:
     return StateLog(
         times_ns=np.arange(SAMPLES, dtype=np.int64) * TICK_NS,
         items=np.repeat(positions[None], SAMPLES, axis=0),
+        quats=np.tile([1.0, 0.0, 0.0, 0.0], (SAMPLES, 2, 1)),
         touched=np.zeros((SAMPLES, 2, 2), dtype=bool),
+        meets=np.zeros((SAMPLES, 2, 2), dtype=bool),
+        lids=np.zeros((SAMPLES, 2)),
         width=np.full(SAMPLES, 0.08),
         closing=np.zeros(SAMPLES, dtype=bool),
         tcp=np.tile([0.3, 0.0, 0.5], (SAMPLES, 1)),
+        yaw=np.zeros(SAMPLES),
+        joints=np.zeros((SAMPLES, 7)),
+        articulated=np.zeros((SAMPLES, 0)),
         blow=np.zeros(SAMPLES),
         struck=np.full(SAMPLES, -1, dtype=np.int64),
     )
@@ -161,7 +170,8 @@ def test_missed_grasp_that_was_made_good_is_no_cause():
 
 
 @pytest.mark.parametrize(
-    ('goal', 'place'), [(MIDDLE, 'middle bin'), (TABLE, 'table'), (LEFT, 'left bin')]
+    ('goal', 'place'),
+    [(MIDDLE, 'middle bin'), (TABLE, 'table'), (NEAR_LEFT, 'left bin')],
 )
 def test_release_elsewhere_is_a_wrong_destination(goal, place):
     cause = judge(carried(BLUE, goal), scene()).cause

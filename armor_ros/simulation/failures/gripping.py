@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Failures of the grip: too weak, not closed, lost on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from armor_ros.simulation.events import EventKind
+from armor_ros.simulation.failures.base import Failure, register
+from armor_ros.simulation.plan import NO_CHECK, Plan
+from armor_ros.simulation.tasks.base import Task
+
+
+@register
+class Slip(Failure):
+    """Let the grip force fade on the way; whether and where the item falls is left to physics."""
+
+    name: ClassVar[str] = 'slip'
+    family: ClassVar[str] = 'slip'
+    kinds: ClassVar[frozenset[EventKind]] = frozenset({EventKind.DROPPED})
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Choose when the force fades, sooner on a short way, and what remains of it."""
+        way = float(np.hypot(task.drop[0] - task.named.x, task.drop[1] - task.named.y))
+        latest = 0.28 if way < 0.49 else 0.45
+        return replace(
+            plan,
+            fade_at=float(rng.uniform(0.1, latest)),
+            fade_force=float(rng.uniform(0.3, 0.9)),
+        )
+
+
+@register
+class IncompleteGrasp(Failure):
+    """Close the fingers not far enough to hold the item, which the robot takes for a grasp."""
+
+    name: ClassVar[str] = 'incomplete_grasp'
+    family: ClassVar[str] = 'incomplete grasp'
+    kinds: ClassVar[frozenset[EventKind]] = frozenset(
+        {EventKind.INCOMPLETE_GRASP, EventKind.DROPPED}
+    )
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Leave the fingers a few millimetres wider than any item."""
+        return replace(plan, grip_width=float(rng.uniform(0.068, 0.074)))
+
+
+@register
+class NothingTransported(Failure):
+    """Miss the item and go on all the same: the robot does not look at its gripper."""
+
+    name: ClassVar[str] = 'nothing_transported'
+    family: ClassVar[str] = 'nothing transported'
+    kinds: ClassVar[frozenset[EventKind]] = frozenset({EventKind.MISSED})
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Grasp above the item, and do not check."""
+        error = (*plan.sight_error[:2], float(rng.uniform(0.06, 0.09)))
+        return replace(
+            plan,
+            sight_error=error,
+            deviations=plan.deviations | {NO_CHECK},
+            watches_grip=False,
+        )

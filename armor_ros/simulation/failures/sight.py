@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Failures of where and how turned the robot believes things to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from armor_ros.simulation.events import EventKind
+from armor_ros.simulation.failures.base import Failure, register
+from armor_ros.simulation.plan import Plan
+from armor_ros.simulation.tasks.base import Task
+
+_MISSES = frozenset({EventKind.MISSED, EventKind.COLLISION})
+
+
+@register
+class MissedGrasp(Failure):
+    """Let the robot see the item beside, or above, the place where it stands."""
+
+    name: ClassVar[str] = 'missed_grasp'
+    family: ClassVar[str] = 'translation offset'
+    kinds: ClassVar[frozenset[EventKind]] = _MISSES
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Shift what is seen along x, or up."""
+        sign = float(rng.choice((-1.0, 1.0)))
+        shift = sign * float(rng.uniform(0.042, 0.058))
+        if rng.random() < 0.25:
+            error = (0.0, 0.0, float(rng.uniform(0.06, 0.09)))
+        else:
+            error = (shift, float(rng.normal(0.0, 0.004)), 0.0)
+        return replace(plan, sight_error=error)
+
+
+class _Translation(Failure):
+    """See the item shifted along one axis by ``lowest`` to ``highest`` metres."""
+
+    family: ClassVar[str] = 'translation offset'
+    kinds: ClassVar[frozenset[EventKind]] = _MISSES
+    axis: ClassVar[int]
+    lowest: ClassVar[float]
+    highest: ClassVar[float]
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Shift along the axis; upwards only along z, since the table is below."""
+        error = list(plan.sight_error)
+        sign = 1.0 if self.axis == 2 else float(rng.choice((-1.0, 1.0)))
+        error[self.axis] = sign * float(rng.uniform(self.lowest, self.highest))
+        return replace(plan, sight_error=(error[0], error[1], error[2]))
+
+
+@register
+class TranslationX(_Translation):
+    """See the item too near or too far (x): the fingers close beside it."""
+
+    name: ClassVar[str] = 'translation_x'
+    axis: ClassVar[int] = 0
+    lowest: ClassVar[float] = 0.042
+    highest: ClassVar[float] = 0.058
+
+
+@register
+class TranslationY(_Translation):
+    """See the item too far left or right (y): a finger comes down on it, or beside it."""
+
+    name: ClassVar[str] = 'translation_y'
+    axis: ClassVar[int] = 1
+    lowest: ClassVar[float] = 0.060
+    highest: ClassVar[float] = 0.085
+
+
+@register
+class TranslationZ(_Translation):
+    """See the item too high (z): the fingers close above it."""
+
+    name: ClassVar[str] = 'translation_z'
+    axis: ClassVar[int] = 2
+    lowest: ClassVar[float] = 0.060
+    highest: ClassVar[float] = 0.095

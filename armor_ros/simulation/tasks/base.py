@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task is: its scene, its script, its condition of success, and the words for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from armor_ros.errors import ArmorError
+from armor_ros.simulation.domain import DomainSettings, Look
+from armor_ros.simulation.events import FLOOR, GRIPPER, TABLE, Event, EventKind
+from armor_ros.simulation.scene import Item
+
+if TYPE_CHECKING:
+    from armor_ros.simulation.policy import Controller
+    from armor_ros.simulation.statelog import StateLog
+
+Position = npt.NDArray[np.float64]
+
+TASKS: dict[str, type[Task]] = {}
+"""All tasks by name; ``register`` puts them here."""
+
+
+def register(task: type[Task]) -> type[Task]:
+    """Enter a task under its name, so that recipes, tests and tables find it."""
+    if task.name in TASKS:
+        raise ArmorError(f'two tasks are named {task.name!r}')
+    TASKS[task.name] = task
+    return task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """
+    One task with the scene that was drawn for it: an instance is what one episode is about.
+
+    To add a task, write one file in this folder with a class that is decorated with ``register``,
+    and import it in ``tasks/__init__.py``. The class gives
+
+    - ``name``, and ``modes``: names of the failures that make sense for it (``FAILURES``);
+    - ``draw``: items among distractors and all that is random, from ``rng`` alone. No two items
+      have the same name, and only colours and shapes of ``domain`` are used;
+    - ``furnish``: its furniture, added to the MuJoCo model (``world.py`` adds the items, the
+      table and the arm);
+    - ``script``: the robot's motions, by the vocabulary of ``policy.Controller``;
+    - ``succeeded``: the condition on the state log; ``place_of``: names of regions, which events
+      and explanations use;
+    - ``instruction``, ``origin``, ``aim`` and ``done``: the words;
+    - ``alternatives``: the other instructions that this scene would allow, for the same video
+      with another label.
+
+    ``items`` holds all items, ``target`` the index of the one that the instruction names first.
+    """
+
+    name: ClassVar[str]
+    modes: ClassVar[tuple[str, ...]]
+    ends_at_home: ClassVar[bool] = True
+    """Whether the arm goes to its ready pose after a success; it always does after a failure."""
+    articulations: ClassVar[tuple[str, ...]] = ()
+    """Names of the furniture's joints whose positions the log shall hold."""
+    shortfall: ClassVar[EventKind] = EventKind.NOTHING_TRANSPORTED
+    """The event when nothing went wrong, and the goal is not reached all the same."""
+
+    items: tuple[Item, ...]
+    target: int
+
+    @classmethod
+    @abstractmethod
+    def draw(cls, rng: np.random.Generator, domain: DomainSettings) -> Task:
+        """Draw a scene and which of its items the task is about."""
+
+    @property
+    @abstractmethod
+    def instruction(self) -> str:
+        """The task in words, as it completes "the robot is attempting to ..."."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """Where the named item is at the beginning, as it completes "from ...": 'the table'."""
+
+    @property
+    @abstractmethod
+    def aim(self) -> str:
+        """Where it is to be at the end, as in "it did not end ...": 'in the right bin'."""
+
+    @property
+    @abstractmethod
+    def done(self) -> str:
+        """The task done, after "the robot": 'placed the red block on the blue block'."""
+
+    @property
+    def drop(self) -> tuple[float, float]:
+        """Where the robot puts the item down (x, y), metres; its own place unless overridden."""
+        return self.named.x, self.named.y
+
+    @property
+    def named(self) -> Item:
+        """The item that the instruction names first."""
+        return self.items[self.target]
+
+    def furnish(self, spec: Any, look: Look) -> None:
+        """Add the task's furniture to an ``MjSpec``; none unless overridden."""
+        return
+
+    @abstractmethod
+    def script(self, robot: Controller) -> Iterator[None]:
+        """Do the task: yields once per tick of 20 ms; AbortError from ``robot`` ends it."""
+
+    @abstractmethod
+    def succeeded(self, log: StateLog) -> bool:
+        """Tell from the states alone whether the task was done."""
+
+    def place_of(self, position: Position) -> str:
+        """Return the name of the region at or above which a point (x, y, z) is."""
+        return FLOOR if position[2] < -0.05 else TABLE
+
+    def at(self, place: str) -> str:
+        """Return a place's name with its preposition: 'on the table', 'in the left bin'."""
+        return f'on the {place}' if place in (TABLE, FLOOR) else f'in the {place}'
+
+    def others(self) -> list[int]:
+        """Return the items that could be taken for the named one."""
+        return [i for i in range(len(self.items)) if i != self.target]
+
+    def wrong_places(self, rng: np.random.Generator) -> list[tuple[float, float]]:
+        """Return places (x, y), metres, that could be taken for the goal; none by default."""
+        return []
+
+    def alternatives(self) -> tuple[Task, ...]:
+        """Return the task under other instructions that are not fulfilled at the beginning."""
+        return ()
+
+    def release_kind(self, log: StateLog, item: int, release: int) -> EventKind:
+        """Return what a release of an item, at a sample of the log, amounts to."""
+        if item != self.target or self.succeeded(log):
+            return EventKind.PLACED
+        return EventKind.WRONG_DESTINATION
+
+    def own_events(self, log: StateLog) -> list[Event]:
+        """Return events that only this task knows; none unless overridden."""
+        return []
+
+    def goal_offset(self, log: StateLog) -> tuple[float, float, float]:
+        """Return how far the named item is from its goal at the end, metres; 0 where unknown."""
+        return 0.0, 0.0, 0.0
+
+    def rest_of(self, log: StateLog, item: int) -> str:
+        """Return where an item is at the end."""
+        if log.touched[-1, item].all() and log.closing[-1]:
+            return GRIPPER
+        return self.place_of(log.items[-1, item])
+
+    def undisturbed(self, log: StateLog) -> bool:
+        """Tell whether no other item is elsewhere at the end than at the beginning."""
+        return all(
+            self.place_of(log.items[0, i]) == self.rest_of(log, i)
+            for i in range(len(self.items))
+            if i != self.target
+        )

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transport between totes: the warehouse task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from armor_ros.errors import ArmorError
+from armor_ros.simulation.domain import DomainSettings, Look
+from armor_ros.simulation.events import FLOOR, TABLE
+from armor_ros.simulation.furniture import add_tote
+from armor_ros.simulation.scene import (
+    COLORS,
+    SHAPES,
+    TOTE_CENTERS,
+    TOTE_FLOOR,
+    TOTE_HALF,
+    TOTE_NAMES,
+    Item,
+    free_tote_spot,
+    tote_name,
+    tote_spots,
+)
+from armor_ros.simulation.tasks.base import Position, Task, register
+
+if TYPE_CHECKING:
+    from armor_ros.simulation.policy import Controller
+    from armor_ros.simulation.statelog import StateLog
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A transport that is asked for: colour and shape of the item, totes as indices."""
+
+    color: str
+    shape: str
+    source: int
+    destination: int
+
+    def __post_init__(self) -> None:
+        if self.color not in COLORS or self.shape not in SHAPES:
+            raise ArmorError(
+                f'no item {self.color} {self.shape!r}; colours: {", ".join(COLORS)}; '
+                f'shapes: {", ".join(SHAPES)}'
+            )
+        totes = range(len(TOTE_NAMES))
+        if self.source not in totes or self.destination not in totes:
+            raise ArmorError(f'totes are numbered 0 to {len(TOTE_NAMES) - 1}')
+        if self.source == self.destination:
+            raise ArmorError('source and destination of a transport are the same tote')
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Transport(Task):
+    """
+    Carry the named item from one tote to another.
+
+    Done when the item lies in the destination at the end, and no other item lies elsewhere than
+    at the beginning. ``source`` and ``destination`` index ``TOTE_NAMES``, ``spot`` is the free
+    place for the item and ``totes`` are the centres of the totes (x, y), metres.
+    """
+
+    name: ClassVar[str] = 'transport'
+    modes: ClassVar[tuple[str, ...]] = (
+        'slip',
+        'missed_grasp',
+        'wrong_destination',
+        'wrong_object',
+    )
+
+    source: int
+    destination: int
+    spot: tuple[float, float]
+    totes: tuple[tuple[float, float], ...] = TOTE_CENTERS
+
+    @classmethod
+    def draw(
+        cls, rng: np.random.Generator, domain: DomainSettings, order: Order | None = None
+    ) -> Transport:
+        """
+        Place the item among distractors; ``order`` fixes which item goes where.
+
+        The source holds one distractor of the same shape and one of the same colour; the other
+        totes hold zero to two items each, and the place where the item shall be put down is free.
+        """
+        if order is None:
+            source, destination = rng.permutation(len(TOTE_NAMES))[:2]
+            color, shape = str(rng.choice(domain.colors)), str(rng.choice(domain.shapes))
+            order = Order(color, shape, int(source), int(destination))
+        totes = domain.draw_totes(rng)
+        names = [(order.color, order.shape)]
+        names.append((str(rng.choice(_without(domain.colors, order.color))), order.shape))
+        names.append((order.color, str(rng.choice(_without(domain.shapes, order.shape)))))
+        free = [(c, s) for c in domain.colors for s in domain.shapes if (c, s) not in names]
+        rng.shuffle(free)
+        items: list[Item] = []
+        spot = (0.0, 0.0)
+        for tote, center in enumerate(totes):
+            if tote == order.source:
+                chosen = names
+            else:
+                chosen = [free.pop() for _ in range(int(rng.integers(0, 3)))]
+            spots = tote_spots(rng, center, 3)
+            items += [
+                Item(color, shape, tote, x, y, float(rng.uniform(-0.4, 0.4)))
+                for (color, shape), (x, y) in zip(chosen, spots, strict=False)
+            ]
+            if tote == order.destination:
+                spot = spots[-1]
+        target = next(i for i, item in enumerate(items) if (item.color, item.shape) == names[0])
+        return cls(
+            items=tuple(items),
+            target=target,
+            source=order.source,
+            destination=order.destination,
+            spot=spot,
+            totes=totes,
+        )
+
+    @property
+    def instruction(self) -> str:
+        """Name the item and both totes."""
+        return f'transport the {self.named.name} from {self.origin} to the {self._goal}'
+
+    @property
+    def origin(self) -> str:
+        """The source."""
+        return f'the {tote_name(self.source)}'
+
+    @property
+    def aim(self) -> str:
+        """In the destination."""
+        return f'in the {self._goal}'
+
+    @property
+    def done(self) -> str:
+        """Item, source and destination."""
+        return f'moved the {self.named.name} from {self.origin} to the {self._goal}'
+
+    @property
+    def drop(self) -> tuple[float, float]:
+        """The free place in the destination."""
+        return self.spot
+
+    @property
+    def _goal(self) -> str:
+        return tote_name(self.destination)
+
+    def furnish(self, spec: Any, look: Look) -> None:
+        """Add the three totes."""
+        for tote, center in enumerate(self.totes):
+            add_tote(spec, f'tote{tote}', center, look.tote)
+
+    def script(self, robot: Controller) -> Iterator[None]:
+        """Grasp, carry, put down."""
+        yield from robot.grasp()
+        yield from robot.carry()
+        yield from robot.put_down(TOTE_FLOOR)
+
+    def succeeded(self, log: StateLog) -> bool:
+        """Tell whether the item is in the destination and all others are where they were."""
+        return self.rest_of(log, self.target) == self._goal and self.undisturbed(log)
+
+    def place_of(self, position: Position) -> str:
+        """Return the tote above whose floor a point is, else 'table' or 'floor'."""
+        if position[2] < -0.05:
+            return FLOOR
+        for tote, center in enumerate(self.totes):
+            if all(abs(position[k] - center[k]) <= TOTE_HALF[k] for k in range(2)):
+                return tote_name(tote)
+        return TABLE
+
+    def others(self) -> list[int]:
+        """Return the other items of the source."""
+        return [i for i in super().others() if self.items[i].tote == self.source]
+
+    def wrong_places(self, rng: np.random.Generator) -> list[tuple[float, float]]:
+        """Return a free place in the tote that is neither source nor destination."""
+        return [
+            free_tote_spot(rng, self.items, tote, self.totes[tote])
+            for tote in range(len(self.totes))
+            if tote not in (self.source, self.destination)
+        ]
+
+    def alternatives(self) -> tuple[Task, ...]:
+        """Return the same transport of other items of the source, or to the other tote."""
+        third = next(t for t in range(len(self.totes)) if t not in (self.source, self.destination))
+        elsewhere = replace(self, destination=third)
+        return (elsewhere, *(replace(self, target=i) for i in self.others()))
+
+
+def _without(names: tuple[str, ...], name: str) -> list[str]:
+    return [other for other in names if other != name]
