@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import functools
 import socket
 import subprocess
 import sys
@@ -188,8 +189,13 @@ def stamp(message: Any, nanoseconds: int) -> None:
 
 
 @pytest.fixture
-def robot(ros: Any) -> Robot:
-    return Robot(ros)
+def make_robot(ros: Any) -> Callable[..., Robot]:
+    return functools.partial(Robot, ros)
+
+
+@pytest.fixture
+def robot(make_robot: Callable[..., Robot]) -> Robot:
+    return make_robot()
 
 
 class MonitorFactory:

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Robot
 
 pytestmark = pytest.mark.ros
 
@@ -142,8 +141,8 @@ def test_the_simulated_clock_may_loop(robot: Any, monitor: Any) -> None:
         assert start.sec < 55
 
 
-def test_two_namespaces_do_not_hear_each_other(ros: Any, monitor: Any) -> None:
-    robots = [Robot(ros, namespace=f'robot{number}') for number in (1, 2)]
+def test_two_namespaces_do_not_hear_each_other(make_robot: Any, monitor: Any) -> None:
+    robots = [make_robot(namespace=f'robot{number}') for number in (1, 2)]
     for number, robot in enumerate(robots, 1):
         monitor(namespace=f'robot{number}', cameras=['front=front/image_raw/compressed'])
         robot.add_camera('front/image_raw/compressed')
