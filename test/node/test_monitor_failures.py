@@ -161,6 +161,42 @@ def test_a_full_disk_costs_the_picture_not_the_report(
     assert report.evidence_uri == ''
 
 
+def test_parameters_change_only_where_they_can(robot: Any, monitor: Any) -> None:
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    node = monitor()
+    client = robot.node.create_client(SetParameters, '/armor_monitor/set_parameters')
+    robot.ros.spin_until(client.service_is_ready)
+
+    def change(name: str, value: Any) -> Any:
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]
+        )
+        call = client.call_async(request)
+        robot.ros.spin_until(call.done)
+        return call.result().results[0]
+
+    assert change('rounds', 3).successful
+    assert node.parameters.rounds == 3
+    for name, value, word in (
+        ('rounds', 99, 'rounds'),
+        ('rounds', 'many', 'parameter type'),
+        ('return_policy', 'first', 'last, best'),
+        ('temperature', float('nan'), 'temperature'),
+        ('checkpoint', '/elsewhere', 'unconfigured'),
+        ('cameras', ['side=/side'], 'unconfigured'),
+    ):
+        result = change(name, value)
+        assert not result.successful, name
+        assert word in result.reason
+    assert node.parameters.rounds == 3
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    assert change('cameras', ['side=/side']).successful
+    assert not change('cameras', ['side']).successful
+
+
 def test_an_unforeseen_error_is_shown_and_survived(
     robot: Any, monitor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,26 @@ def test_an_action_is_watched_without_a_change_to_the_robot(robot: Any, monitor:
     assert report.disagrees_with_status == (report.verdict == report.SUCCESS)
 
 
+def test_goals_that_end_before_the_server_is_discovered_are_reported(
+    robot: Any, monitor: Any
+) -> None:
+    monitor(queue_size=100, rounds=1, max_new_tokens=2)
+    robot.add_camera('/front/image_raw/compressed')
+    robot.wait_until_ready()
+    robot.hold(0.5)
+    goals = [uuid.uuid4().bytes for _ in range(100)]
+    now = robot.now_ns()
+    for count in range(1, len(goals) + 1):
+        ended = [(goal, now, SUCCEEDED) for goal in goals[:count]]
+        robot.goal_status('/blink', *ended)
+    reports = robot.wait_for_reports(100, timeout=60.0)
+    assert {report.task.task_id.rpartition('/')[2] for report in reports} == {
+        goal.hex() for goal in goals
+    }
+    robot.hold(0.5)
+    assert len(robot.reports) == 100
+
+
 def test_get_report_answers_who_missed_the_topic(robot: Any, monitor: Any) -> None:
     from armor_msgs.srv import GetReport
 
@@ -120,7 +140,7 @@ def test_verify_waits_for_the_verdict(robot: Any, monitor: Any) -> None:
 
     from armor_msgs.action import VerifyTask
 
-    monitor()
+    monitor(actions=['*'])
     robot.add_camera('/front/image_raw/compressed')
     robot.wait_until_ready()
     robot.hold(2.0)
@@ -143,6 +163,7 @@ def test_verify_waits_for_the_verdict(robot: Any, monitor: Any) -> None:
     assert VerifyTask.Feedback.INFERRING in states
     assert any(len(entry.rounds) == 2 for entry in feedback)
     # the monitor's own action is no task of the robot
+    robot.hold(1.5)
     assert len(robot.reports) == 1
     client.destroy()
 
