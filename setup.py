@@ -32,7 +32,7 @@ INFERENCE = [
     'transformers>=5.3',
     'uvicorn',
 ]
-BAGS = ['av', 'backports.zstd; python_version < "3.14"', 'lz4', 'rosbags>=0.11']
+BAGS = ['backports.zstd; python_version < "3.14"', 'lz4', 'rosbags>=0.11']
 VIDEOS = ['av>=12']
 
 EXTRAS = {
