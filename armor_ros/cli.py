@@ -39,7 +39,7 @@ def _options(
 @app.command(
     context_settings={'allow_extra_args': True, 'ignore_unknown_options': True},
     epilog='Example: armor monitor --ros-args --params-file config/monitor.yaml '
-    '-p checkpoint:=/models/armor -p "cameras:=[front=/front/image_raw/compressed]"',
+    '-p checkpoint:=/models/armor -p "cameras:=\\[front=/front/image_raw/compressed]"',
 )
 def monitor(
     context: typer.Context,
