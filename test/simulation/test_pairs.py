@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for pairs, on outcomes made up by the tests: what is taken, tried again, given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from armor_ros.configuration import config_from_dict
+from armor_ros.simulation import pairs
+from armor_ros.simulation.recipe import Recipe
+from armor_ros.simulation.splits import Pair, plan_pairs
+
+MODES = {'slip': 1, 'wrong_object': 1, 'wrong_destination': 1, 'missed_grasp': 1}
+
+
+@dataclass
+class FakeTake:
+    kind: str
+    mode: str
+    seconds: float = 6.0
+
+
+def recipe(**changes: Any) -> Recipe:
+    split = {'episodes': 2, 'modes': MODES, 'tasks': {'transport': 1}}
+    return config_from_dict(Recipe, {'attempts': 4, 'splits': {'train': split}} | changes)
+
+
+def first_pair(what: Recipe, *, perturbed: bool, mode: str = 'slip') -> Pair:
+    return replace(plan_pairs(what)[0], perturbed=perturbed, mode=mode)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], FakeTake]], list]:
+    """Return a function that replaces physics, and returns the list of (seed, mode) run."""
+
+    def use(outcome: Callable[[str, int], FakeTake]) -> list:
+        seen: list[tuple[int, str]] = []
+
+        def run(recipe: Any, pair: Any, seed: int, mode: str, tried: list) -> FakeTake:
+            seen.append((seed, mode))
+            take = outcome(mode, len(seen))
+            tried.append((mode, take.kind))
+            return take
+
+        monkeypatch.setattr(pairs, '_run', run)
+        return seen
+
+    return use
+
+
+def ideal(mode: str, _: int) -> FakeTake:
+    return FakeTake('success' if mode == 'nominal' else 'failure', mode)
+
+
+def test_the_planned_mode_and_a_nominal_attempt_of_one_scene(runs: Any) -> None:
+    seen = runs(ideal)
+    found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=False))
+    assert [mode for _, mode in seen] == ['slip', 'nominal']
+    assert len({seed for seed, _ in seen}) == 1
+    assert (found.takes['failure'].mode, found.takes['success'].mode) == ('slip', 'nominal')
+    assert found.tried == (('slip', 'failure'), ('nominal', 'success'))
+
+
+def test_a_perturbed_success_is_taken_for_the_success(runs: Any) -> None:
+    runs(lambda mode, _: FakeTake('success' if mode in ('slip', 'nominal') else 'failure', mode))
+    found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=False))
+    assert found.takes['success'].mode == 'slip'
+    assert found.takes['failure'].mode not in ('slip', 'nominal')
+
+
+def test_more_modes_are_tried_where_a_perturbed_success_is_asked_for(runs: Any) -> None:
+    seen = runs(ideal)
+    found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=True))
+    assert seen[0][1] == 'slip'
+    assert len(seen) == 4
+    assert found.takes['success'].mode == 'nominal'
+
+
+def test_another_scene_where_the_nominal_attempt_fails(runs: Any) -> None:
+    seen = runs(lambda mode, count: FakeTake('success' if count > 3 else 'failure', mode))
+    runs_before = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=False))
+    assert len({seed for seed, _ in seen}) >= 2
+    assert runs_before.takes == {} or set(runs_before.takes) == {'success', 'failure'}
+
+
+def test_lengths_that_differ_too_much_are_refused(runs: Any) -> None:
+    def short(mode: str, _: int) -> FakeTake:
+        return replace(ideal(mode, 0), seconds=4.0 if mode == 'slip' else 6.0)
+
+    seen = runs(short)
+    found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=False))
+    # after half of the attempts the planned mode is preferred no more
+    assert found.takes == {} or found.takes['failure'].mode != 'slip'
+    assert len({seed for seed, _ in seen}) > 2
+    wide = recipe(length_difference=2.5)
+    found = pairs.find_pair(wide, first_pair(wide, perturbed=False))
+    assert found.takes['failure'].mode == 'slip'
+
+
+def test_the_search_is_bounded(runs: Any) -> None:
+    seen = runs(lambda mode, _: FakeTake('failure', mode))
+    found = pairs.find_pair(recipe(attempts=3), first_pair(recipe(), perturbed=False))
+    assert found.takes == {}
+    assert len({seed for seed, _ in seen}) == 3
+    assert len(found.tried) == len(seen) == 6
