@@ -138,28 +138,36 @@ class Recipe:
             self.modes_of(name, task)
 
     def tasks_of(self, split: str) -> dict[str, float]:
-        """Return the tasks of a split and their weights; ArmorError when none is left."""
+        """
+        Return the tasks of a split and their weights; ArmorError when none is left.
+
+        Where the split names none, these are all that can have one of its modes.
+        """
         tasks = self.splits[split].tasks or {
-            task: 1.0 for task in TASKS if task not in self.held_out_tasks
+            task: 1.0
+            for task in TASKS
+            if task not in self.held_out_tasks and self._possible_modes(split, task)
         }
         if not tasks:
-            raise ArmorError(f'splits.{split} has no task left; hold out fewer')
+            raise ArmorError(f'splits.{split} has no task left with a mode; hold out fewer')
         return tasks
 
     def modes_of(self, split: str, task: str) -> dict[str, float]:
         """Return the modes to inject into a task in a split; ArmorError when none is left."""
-        wanted = self.splits[split].modes
-        possible = [mode for mode in modes_of(task) if mode != NOMINAL]
-        if wanted:
-            modes = {mode: wanted[mode] for mode in possible if mode in wanted}
-        else:
-            modes = {mode: 1.0 for mode in possible if mode not in self.held_out_modes}
+        modes = self._possible_modes(split, task)
         if not modes:
             raise ArmorError(
                 f'splits.{split}: no mode is left for the task {task!r}; it can have: '
-                f'{", ".join(possible)}'
+                f'{", ".join(modes_of(task)[1:])}'
             )
         return modes
+
+    def _possible_modes(self, split: str, task: str) -> dict[str, float]:
+        wanted = self.splits[split].modes
+        possible = [mode for mode in modes_of(task) if mode != NOMINAL]
+        if wanted:
+            return {mode: wanted[mode] for mode in possible if mode in wanted}
+        return {mode: 1.0 for mode in possible if mode not in self.held_out_modes}
 
 
 def all_modes() -> tuple[str, ...]:

@@ -100,8 +100,13 @@ def test_mistakes_are_refused(text: str, words: str) -> None:
 
 def test_a_recipe_without_any_mode_left_is_refused() -> None:
     held_out = ', '.join(mode for mode in all_modes() if mode != 'nominal')
-    with pytest.raises(ArmorError, match='no mode is left'):
+    with pytest.raises(ArmorError, match='no task left'):
         parse(f'held_out_modes: [{held_out}]\n{ONE}')
+    with pytest.raises(ArmorError, match="no mode is left for the task 'transport'"):
+        parse(
+            f'held_out_modes: [{held_out}]\n'
+            'splits: {train: {episodes: 4, tasks: {transport: 1}}}'
+        )
 
 
 def test_unknown_recipes_are_answered_with_the_known(tmp_path: Path) -> None:
