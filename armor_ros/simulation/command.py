@@ -118,10 +118,14 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def splits_table(summary: Summary) -> Table:
-    """Return a row a split: what it holds."""
+    """
+    Return a row a split.
+
+    'noisy' are samples with a wrong label, 'lucky' the perturbed episodes that succeeded all the
+    same, 'unfilled' the pairs for which no scene gave both a success and a failure.
+    """
     table = Table(
-        'split', 'samples', 'success', 'failure', 'dense', 'twins', 'wrong labels',
-        'perturbed, yet successful', 'pairs not found',
+        'split', 'samples', 'success', 'failure', 'dense', 'twins', 'noisy', 'lucky', 'unfilled',
     )  # fmt: skip
     for name, split in summary.splits.items():
         counts = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -214,10 +215,14 @@ def test_noise_turns_label_and_status_but_not_the_truth(tmp_path: Path) -> None:
     assert made.summary.splits['train'].wrong_labels == 2
 
 
-def test_more_of_one_kind(tmp_path: Path) -> None:
-    made = make(tmp_path, recipe({'episodes': 3, 'success': 0.34}))
-    assert [s.judged for s in made.samples].count('success') == 1
-    assert len(made.samples) == 3
+def test_one_kind_alone(tmp_path: Path) -> None:
+    made = make(tmp_path, recipe({'episodes': 1, 'success': 1.0}, formats=['collage']))
+    (sample,) = made.samples
+    assert (sample.judged, sample.views, sample.state) == ('success', {}, None)
+    assert sample.collage is not None
+    picture = cv2.imread(str(tmp_path / sample.collage))
+    assert picture.shape == (3 * 168, 8 * 168, 3)
+    assert picture.std() > 10
 
 
 def test_pairs_that_cannot_be_found_are_counted(
@@ -232,7 +237,7 @@ def test_pairs_that_cannot_be_found_are_counted(
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_episodes_are_recorded_as_bags(tmp_path: Path, storage: str) -> None:
-    what = recipe({'episodes': 2}, formats=[storage], bag_rate=2)
+    what = recipe({'episodes': 1, 'success': 0.0}, formats=[storage], bag_rate=2)
     made = make(tmp_path, what)
     for sample in made.samples:
         assert sample.views == {}
