@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 
 from armor_ros.errors import ArmorError
 from armor_ros.node.monitor import Monitor
@@ -16,9 +19,17 @@ from armor_ros.node.monitor import Monitor
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the monitor until it is interrupted; return the exit status."""
-    rclpy.init(args=list(arguments) if arguments is not None else None)
+    # rclpy's own handler would end the context before the open tasks are answered, and a second
+    # signal, which launch may send, would interrupt that.
+    rclpy.init(
+        args=list(arguments) if arguments is not None else None,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     try:
-        return _run()
+        return _run(stop)
     except ArmorError as error:
         print(f'armor_monitor: {error}', file=sys.stderr)
         return 1
@@ -26,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rclpy.try_shutdown()
 
 
-def _run() -> int:
+def _run(stop: threading.Event) -> int:
     node = Monitor()
     # One thread: callbacks are short, inference is another process, and nothing needs a lock.
     executor = SingleThreadedExecutor()
@@ -34,8 +45,9 @@ def _run() -> int:
     try:
         if node.parameters.autostart and not _start(node):
             return 1
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.2)
+    except ExternalShutdownException:
         pass
     finally:
         node.release()
