@@ -121,7 +121,7 @@ def _picture(root: Path, sample: Sample) -> str:
     )
     height, width = sheet.shape[:2]
     return (
-        f'<figure><div class="views">{names}</div><img loading="lazy" decoding="async" '
+        f'<figure><div class="views">{names}</div><img decoding="async" '
         f'alt="{_text(", ".join(views))} over time" width="{width}" height="{height}" '
         f'src="data:image/jpeg;base64,{encoded}"><div class="times">{times}</div></figure>'
     )
