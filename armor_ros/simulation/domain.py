@@ -89,9 +89,9 @@ class DomainSettings:
         """Draw how one cell looks."""
         table = _jitter(rng, self.tables[int(rng.integers(len(self.tables)))], 0.06 * self.vary)
         texture = str(rng.choice(self.textures))
-        contrast = float(rng.uniform(0.75, 0.92))
+        contrast = 1.0 - float(rng.uniform(0.08, 0.25)) * self.vary
         gray = float(rng.uniform(-0.10, 0.12)) * self.vary
-        sun = rng.uniform(-0.35, 0.35, 2) * self.vary
+        sun = rng.uniform(-0.18, 0.18, 2) * self.vary
         return Look(
             table=table,
             table_other=(contrast * table[0], contrast * table[1], contrast * table[2]),

@@ -15,6 +15,7 @@ class EventKind(str, enum.Enum):
     """What can happen; the values stand in label files."""
 
     LIFTED = 'lifted'
+    MOVED = 'moved'
     MISSED = 'missed_grasp'
     INCOMPLETE_GRASP = 'incomplete_grasp'
     DROPPED = 'dropped'
@@ -22,6 +23,7 @@ class EventKind(str, enum.Enum):
     WRONG_OBJECT = 'wrong_object'
     WRONG_DESTINATION = 'wrong_destination'
     MISPLACED = 'misplaced'
+    JAMMED = 'jammed'
     TOPPLED = 'toppled'
     WRONG_SEQUENCE = 'wrong_sequence'
     DISPLACED = 'displaced'
@@ -32,7 +34,7 @@ class EventKind(str, enum.Enum):
     GOAL_NOT_REACHED = 'goal_not_reached'
 
 
-HARMLESS = frozenset({EventKind.LIFTED, EventKind.PLACED})
+HARMLESS = frozenset({EventKind.LIFTED, EventKind.MOVED, EventKind.PLACED})
 """Events that belong to a task that goes well."""
 
 

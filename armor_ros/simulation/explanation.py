@@ -45,8 +45,10 @@ def explain(
         return _explain_success(judgement, task, rng, start_ns, end_ns, style)
     facts = _facts(judgement, task, cause, start_ns, end_ns)
     if style == 'aha':
-        return _choose(rng, wording.AHA_FAILURES[cause.kind]).format(**facts)
-    parts = [wording.OPENINGS, wording.OBSERVATIONS[cause.kind]]
+        short = task.short_observations.get(cause.kind) or wording.AHA_FAILURES[cause.kind]
+        return _choose(rng, short).format(**facts)
+    observations = task.observations.get(cause.kind) or wording.OBSERVATIONS[cause.kind]
+    parts = [wording.OPENINGS, observations]
     if facts['target_rest'] != task.aim:
         parts.append(wording.CONSEQUENCES)
     return ''.join(_choose(rng, part) for part in parts).format(**facts)
@@ -102,6 +104,7 @@ def _facts(
         'distance': f'{100 * abs(event.offset[axis]):.0f} cm',
         'direction': 'turned away from the item' if turned else direction,
         'direction_goal': direction,
+        'skewed': 'turned against' if abs(event.turn) > _TURNED else 'beside',
         'misorder': 'opened before the item was carried'
         if high
         else 'closed before it had come down',

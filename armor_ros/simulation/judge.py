@@ -29,6 +29,10 @@ _HIGH = 0.06
 _NOT_CARRIED = 0.06
 # Metres: fingers that are further apart than this have not met.
 _EMPTY = 0.012
+# Samples: a touch so shortly before the item begins to slip is what knocked it, and one that is
+# seen so shortly after, as a knock takes no time.
+_BUMP = 15
+_BUMP_AFTER = 3
 # Samples (one second): where an item was before the fingers came near it.
 _BEFORE = 50
 # Radians: a lid that is open further than this does not count as closed.
@@ -52,10 +56,12 @@ def _all_events(log: StateLog, task: Task) -> list[Event]:
             if found:
                 lifts.append((begin, end))
                 events += found
-    events += _empty_closings(log, task, lifts)
     events += _collisions(log, task)
     events += _opened(log, task)
     events += task.own_events(log)
+    if not task.lifts:
+        return events
+    events += _empty_closings(log, task, lifts)
     lifted = {item for event in events for item in _taken_up(event)}
     for item in range(len(task.items)):
         if item not in lifted:
@@ -98,7 +104,10 @@ def _hold_events(log: StateLog, task: Task, item: int, begin: int, end: int) -> 
     release = lift + int(opened[0]) if len(opened) else len(log) - 1
     if _moved(log, item, lift, release - 1) > _LOST:
         slip = _slip_begin(log, item, lift, end)
-        return [*events, event_at(log, task, EventKind.DROPPED, slip, item)]
+        bumps = _bump(log, task, item, max(lift, slip - _BUMP), slip + _BUMP_AFTER)
+        dropped = event_at(log, task, EventKind.DROPPED, slip, item)
+        times = [event.time_ns for event in (dropped, *bumps)]
+        return [*events, *bumps, replace(dropped, time_ns=max(times))]
     return [*events, _release(log, task, item, begin, release)]
 
 
@@ -107,12 +116,26 @@ def _release(log: StateLog, task: Task, item: int, begin: int, release: int) -> 
     kind = task.release_kind(log, item, release)
     offset = (0.0, 0.0, 0.0)
     if kind is not EventKind.PLACED and item == task.target:
-        way = log.items[release, item] - log.items[begin, item]
+        way = log.items[release - 1, item] - log.items[begin, item]
         if way[2] > _HIGH and np.hypot(way[0], way[1]) < _NOT_CARRIED:
             kind = EventKind.WRONG_SEQUENCE
         else:
-            offset = task.goal_offset(log)
+            offset = task.goal_offset(log, release)
     return replace(event_at(log, task, kind, release, item), offset=offset)
+
+
+def _bump(log: StateLog, task: Task, item: int, begin: int, end: int) -> list[Event]:
+    """Return the touch, between two samples, by which a held item was knocked off its hold."""
+    others = log.meets[begin : end + 1, item]
+    touching = np.flatnonzero(log.leans[begin : end + 1, item] | others.any(axis=1))
+    if not len(touching):
+        return []
+    sample = begin + int(touching[0])
+    struck = np.flatnonzero(log.meets[sample, item])
+    event = event_at(log, task, EventKind.COLLISION, sample, item)
+    if len(struck):
+        return [replace(event, item=int(struck[0]), others=(item,))]
+    return [replace(event, furniture=True)]
 
 
 def _multi_pick(log: StateLog, task: Task, item: int, lift: int, end: int) -> list[Event]:
@@ -158,8 +181,9 @@ def _empty_closings(log: StateLog, task: Task, lifts: list[tuple[int, int]]) -> 
             continue
         smallest = log.width[begin : end + 1].min()
         met = begin + int(np.flatnonzero(log.width[begin : end + 1] <= smallest + 0.002)[0])
-        height = log.tcp[begin : end + 1, 2] - log.items[begin, task.target, 2]
-        early = height[0] > _HIGH and height.min() < height[0] - _HIGH
+        way = log.tcp[begin : end + 1] - log.items[begin, task.target]
+        over = way[np.hypot(way[:, 0], way[:, 1]) < _NOT_CARRIED, 2]
+        early = way[0, 2] > _HIGH and len(over) and over.min() < way[0, 2] - _HIGH
         kind = EventKind.WRONG_SEQUENCE if early else EventKind.MISSED
         if smallest > _EMPTY and not log.touched[begin : end + 1].all(axis=2).any():
             kind = EventKind.INCOMPLETE_GRASP
@@ -190,7 +214,8 @@ def _collisions(log: StateLog, task: Task) -> list[Event]:
         item = task.target if struck < 0 else int(struck)
         event = event_at(log, task, EventKind.COLLISION, begin, item)
         place = event.place if struck >= 0 else task.place_of(log.tcp[begin])
-        events.append(replace(event, place=place, furniture=bool(struck < 0)))
+        event = replace(event, place=place, furniture=bool(struck < 0))
+        events.append(task.hard_contact(log, begin, event))
     return events
 
 
@@ -221,7 +246,8 @@ def _cause(events: list[Event], log: StateLog, task: Task) -> Event:
 
     A missed grasp or a collision after which an item was lifted all the same is no cause.
     """
-    last_lift = max((e.time_ns for e in events if e.kind is EventKind.LIFTED), default=-1)
+    held = (EventKind.LIFTED, EventKind.MOVED)
+    last_lift = max((e.time_ns for e in events if e.kind in held), default=-1)
     mendable = (
         EventKind.MISSED,
         EventKind.INCOMPLETE_GRASP,
@@ -233,7 +259,7 @@ def _cause(events: list[Event], log: StateLog, task: Task) -> Event:
         if event.kind not in HARMLESS and not made_good:
             return event
     last = event_at(log, task, task.shortfall, len(log) - 1, task.target)
-    return replace(last, offset=task.goal_offset(log))
+    return replace(last, offset=task.goal_offset(log, len(log) - 1))
 
 
 def event_at(log: StateLog, task: Task, kind: EventKind, sample: int, item: int) -> Event:

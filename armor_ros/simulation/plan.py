@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from armor_ros.simulation.domain import PLAIN, DomainSettings
-from armor_ros.simulation.robot import GRIP_FORCE
-from armor_ros.simulation.tasks.base import Task
+
+if TYPE_CHECKING:
+    from armor_ros.simulation.tasks.base import Task
+
+GRIP_FORCE = 40.0
+"""Force between the fingers that the gripper is asked for, newtons."""
 
 CLOSE_FIRST = 'close_first'
 LET_GO_EARLY = 'let_go_early'

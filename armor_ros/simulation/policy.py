@@ -31,6 +31,7 @@ ATTEMPTS = 2
 _TRACKING_LIMIT = 0.15
 _LOWEST_GRASP = 0.022
 _YAW_LIMIT = 0.9
+_DRAW_BACK = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,14 @@ class Controller:
             yield from self.release()
         yield from self.wait(plan.pause)
 
-    def carry(self, yaw: float = 0.0) -> Iterator[None]:
-        """Carry the item over the place where it will be put down."""
+    def carry(self, yaw: float = 0.0, over: Vector | None = None) -> Iterator[None]:
+        """Carry the item over the place where it will be put down, or to the point ``over``."""
         plan = self.plan
         here = self.position
-        over = np.array([*self._place(), plan.carry_height])
+        if over is None:
+            over = np.array([*self._place(), plan.carry_height])
         seconds = 0.5 + 1.5 * float(np.linalg.norm(over - here))
-        for progress in self.motion(over, yaw + plan.goal_turn_error, seconds):
+        for progress in self.motion(over, self._turned(yaw), seconds):
             if progress >= plan.fade_at and self.closed:
                 self.command_grip(plan.grip_width, min(plan.grip_force, plan.fade_force))
             self._watch_grip()
@@ -125,7 +127,7 @@ class Controller:
     def put_down(self, bottom: float, yaw: float = 0.0, gap: float = 0.012) -> Iterator[None]:
         """Lower the item until its bottom is ``gap`` above ``bottom``, metres; open; rise."""
         plan = self.plan
-        turned = yaw + plan.goal_turn_error
+        turned = self._turned(yaw)
         shape = SHAPES[self.task.items[plan.item].shape]
         height = bottom + shape.grasp + gap + plan.goal_error[2]
         if steps.NO_LOWERING in plan.deviations:
@@ -138,6 +140,10 @@ class Controller:
         yield from self.move(np.array([*self._place(), plan.carry_height]), turned, 0.5)
 
     # Single motions
+
+    def check_grip(self) -> None:
+        """Give up when the gripper is empty, if this robot looks at it at all."""
+        self._watch_grip()
 
     def see(self, item: int) -> tuple[Vector, float]:
         """Return where the robot believes that it must grasp: position, metres, and yaw."""
@@ -174,13 +180,16 @@ class Controller:
         self._check_arrival()
 
     def push(self, start: Vector, end: Vector, yaw: float, seconds: float) -> Iterator[None]:
-        """Come down at ``start`` with closed fingers, push in a line to ``end``, and rise."""
+        """Come down at ``start``, push in a line to ``end``, draw back a little, and rise."""
         above = np.array([start[0], start[1], self.plan.carry_height])
         yield from self.move(above, yaw, 1.0)
         yield from self.move(start, yaw, 0.7)
         yield from self.wait(self.plan.pause)
         yield from self.move(end, yaw, seconds)
-        yield from self.move(np.array([end[0], end[1], self.plan.carry_height]), yaw, 0.6)
+        length = float(np.linalg.norm(end - start))
+        back = end + min(1.0, _DRAW_BACK / max(length, 1e-6)) * (start - end)
+        yield from self.move(back, yaw, 0.3)
+        yield from self.move(np.array([back[0], back[1], self.plan.carry_height]), yaw, 0.6)
 
     def wait(self, seconds: float) -> Iterator[None]:
         """Stand still; not at all for zero seconds."""
@@ -217,9 +226,19 @@ class Controller:
         self.closed = width < MAX_WIDTH
         self._cell.command_grip(width, force)
 
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where the robot believes the goal to be (x, y), metres."""
+        return self._place()
+
     def _place(self) -> tuple[float, float]:
         x, y = self.plan.place
         return x + self.plan.goal_error[0], y + self.plan.goal_error[1]
+
+    def _turned(self, yaw: float) -> float:
+        """Return how the robot turns for a goal that is turned by ``yaw``, radians."""
+        known = 0.0 if steps.NO_TURN in self.plan.deviations else yaw
+        return known + self.plan.goal_turn_error
 
     def _watch_grip(self) -> None:
         if self.plan.watches_grip and not self.holds_something():

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from armor_ros.simulation.domain import PLAIN_LOOK, Look
 from armor_ros.simulation.engine import mujoco
+from armor_ros.simulation.plan import GRIP_FORCE
 from armor_ros.simulation.tasks.base import Task
 from armor_ros.simulation.world import TIMESTEP_NS, build_model, item_body, lid_joint
 
@@ -22,9 +23,6 @@ HOME = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4
 
 MAX_WIDTH = 0.08
 """The gripper's largest opening, metres."""
-
-GRIP_FORCE = 40.0
-"""Force between the fingers that the gripper is asked for, newtons."""
 
 _DAMPING = 0.05
 _POSTURE_GAIN = 0.05
@@ -142,11 +140,14 @@ class Cell:
         """Return the orientations of all items, (N, 4) quaternions (w, x, y, z)."""
         return np.array(self.data.xquat[self._bodies])
 
-    def contacts(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return which items touch which finger, (N, 2), and which each other, (N, N)."""
+    def contacts(
+        self,
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which items touch which finger (N, 2), each other (N, N), and furniture (N,)."""
         count = len(self._bodies)
         touched = np.zeros((count, 2), dtype=np.bool_)
         meets = np.zeros((count, count), dtype=np.bool_)
+        leans = np.zeros(count, dtype=np.bool_)
         for first, second in self._contact_bodies():
             for item, other in ((first, second), (second, first)):
                 if item not in self._item_of_body:
@@ -156,7 +157,9 @@ class Cell:
                     touched[index, self._finger_of_body[other]] = True
                 elif other in self._item_of_body:
                     meets[index, self._item_of_body[other]] = True
-        return touched, meets
+                elif other not in self._robot_bodies:
+                    leans[index] = True
+        return touched, meets, leans
 
     def _contact_bodies(self) -> list[list[int]]:
         """Return the two bodies of each contact."""

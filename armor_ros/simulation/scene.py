@@ -20,6 +20,18 @@ TOTE_WALL_HEIGHT = 0.06
 TOTE_WALL = 0.006
 TOTE_FLOOR = 0.004
 
+PEG_HALF = (0.022, 0.012)
+"""Half the length (x) and width (y) of a peg's section, metres."""
+
+DRAWER_HALF = (0.085, 0.060)
+"""Half the depth (x) and width (y) of a drawer without its front, metres."""
+
+HANDLE_X = 0.115
+"""How far before a drawer's middle its handle is, metres."""
+
+HANDLE_HALF = (0.018, 0.008, 0.050)
+"""Half the size of a drawer's handle, metres: an upright plate."""
+
 ON_TABLE = -1
 """The ``tote`` of an item that stands on the table."""
 
@@ -70,6 +82,9 @@ SHAPES: dict[str, Shape] = {
         Shape('carton', height=0.105, grasp=0.078, mass=0.20, round=False),
         Shape('jar', height=0.076, grasp=0.050, mass=0.20, round=True),
         Shape('brick', height=0.060, grasp=0.040, mass=0.22, round=False),
+        Shape('puck', height=0.045, grasp=0.026, mass=0.12, round=True),
+        Shape('peg', height=0.110, grasp=0.080, mass=0.12, round=False),
+        Shape('drawer', height=0.070, grasp=0.096, mass=0.40, round=False),
         Shape('block', height=0.050, grasp=0.028, mass=0.12, round=False),
     )
 }
@@ -81,6 +96,7 @@ class Item:
     One item, metres and radians: colour and shape name it.
 
     ``tote`` indexes ``TOTE_NAMES``, or is ``ON_TABLE``; ``z`` is the height of its bottom.
+    An item with a ``stroke`` is not loose: it slides by so much along its own x.
     """
 
     color: str
@@ -90,6 +106,7 @@ class Item:
     y: float
     yaw: float
     z: float = TOTE_FLOOR
+    stroke: float = 0.0
 
     @property
     def name(self) -> str:

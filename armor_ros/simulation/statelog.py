@@ -20,7 +20,8 @@ class StateLog:
 
     ``times_ns`` (T,) int64; ``items`` (T, N, 3) centres, metres; ``quats`` (T, N, 4) their
     orientations (w, x, y, z); ``touched`` (T, N, 2) whether an item touches the left and the
-    right finger; ``meets`` (T, N, N) whether two items touch each other; ``lids`` (T, N) angles
+    right finger; ``meets`` (T, N, N) whether two items touch each other; ``leans`` (T, N)
+    whether an item touches furniture or the table; ``lids`` (T, N) angles
     of the items' lids, radians, 0 for items without; ``width`` (T,) the gripper's opening,
     metres; ``closing`` (T,) whether the gripper is commanded to close; ``tcp`` (T, 3) the point
     between the fingertips, metres; ``yaw`` (T,) the gripper's turn about the vertical, radians;
@@ -34,6 +35,7 @@ class StateLog:
     quats: npt.NDArray[np.float64]
     touched: npt.NDArray[np.bool_]
     meets: npt.NDArray[np.bool_]
+    leans: npt.NDArray[np.bool_]
     lids: npt.NDArray[np.float64]
     width: npt.NDArray[np.float64]
     closing: npt.NDArray[np.bool_]
@@ -66,7 +68,7 @@ class StateLogger:
 
     def sample(self, cell: Cell, *, closing: bool) -> None:
         """Take down the state as it is now."""
-        touched, meets = cell.contacts()
+        touched, meets, leans = cell.contacts()
         force, struck = cell.blow(touched)
         state = {
             'times_ns': cell.time_ns,
@@ -74,6 +76,7 @@ class StateLogger:
             'quats': cell.item_quats(),
             'touched': touched,
             'meets': meets,
+            'leans': leans,
             'lids': cell.lids(),
             'width': cell.width,
             'closing': closing,

@@ -56,6 +56,14 @@ OBSERVATIONS: dict[EventKind, tuple[str, ...]] = {
         'I can see the gripper open {when} while the {item} is {distance} {direction_goal}; it '
         'does not stay {aim}.',
     ),
+    EventKind.JAMMED: (
+        'The {item} comes down on the edge of the {place} {when} and does not go in; it ends '
+        '{rest}.',
+        'I can see the {item} held {skewed} the hole when it meets the {place} {when}, so that '
+        'it jams instead of sinking in.',
+        'The {item} is {skewed} the opening of the {place}: it strikes the rim {when} and is not '
+        'inserted.',
+    ),
     EventKind.TOPPLED: (
         'The {item} tips over {when} and does not stand at the end.',
         'I can see the {item} fall over {when}; it ends lying {rest}.',
@@ -71,9 +79,9 @@ OBSERVATIONS: dict[EventKind, tuple[str, ...]] = {
         'The robot disturbs the {item}, which comes to lie {rest} {when}.',
     ),
     EventKind.COLLISION: (
-        'The robot collides with {struck} {when} before it has hold of the {target}.',
+        'The robot, or what it holds, collides with {struck} {when}.',
         'I can see the arm make an unintended forceful contact with {struck} {when}.',
-        'The smooth motion is disrupted {when} when the gripper runs into {struck}.',
+        'The smooth motion is disrupted {when} when the robot runs into {struck}.',
     ),
     EventKind.OPENED: (
         'The {item} opens while the robot handles it {when}: its lid stands open at the end.',
@@ -152,6 +160,11 @@ AHA_FAILURES: dict[EventKind, tuple[str, ...]] = {
         'No, the robot gripper released the {item} with an offset along the {axis} direction.',
         'No, the robot gripper let go of the {item} beside its goal, and it ended {rest}.',
     ),
+    EventKind.JAMMED: (
+        'No, the robot gripper brought the {item} to the {place} {skewed} the hole, and it did '
+        'not go in.',
+        'No, the {item} jammed on the edge of the {place}.',
+    ),
     EventKind.TOPPLED: (
         'No, the {item} fell over and ended {rest}.',
         'No, the robot gripper made the {item} tip over.',
@@ -166,7 +179,7 @@ AHA_FAILURES: dict[EventKind, tuple[str, ...]] = {
     ),
     EventKind.COLLISION: (
         'No, the robot gripper collided with {struck}.',
-        'No, the robot gripper ran into {struck} before it had the {target}.',
+        'No, the robot gripper ran into {struck} on its way.',
     ),
     EventKind.OPENED: (
         'No, the {item} came open in the robot gripper.',

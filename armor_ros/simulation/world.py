@@ -12,7 +12,15 @@ from armor_ros.errors import ArmorError
 from armor_ros.simulation.domain import Look, View
 from armor_ros.simulation.engine import mujoco
 from armor_ros.simulation.furniture import BOX, CYLINDER, SPHERE
-from armor_ros.simulation.scene import COLORS, SHAPES, Item
+from armor_ros.simulation.scene import (
+    COLORS,
+    DRAWER_HALF,
+    HANDLE_HALF,
+    HANDLE_X,
+    PEG_HALF,
+    SHAPES,
+    Item,
+)
 from armor_ros.simulation.tasks.base import Task
 
 ARM_FILE = Path(__file__).parent / 'assets' / 'panda' / 'panda.xml'
@@ -20,6 +28,9 @@ CAMERAS = ('front', 'wrist', 'overhead')
 TIMESTEP_NS = 4_000_000
 
 _SHADOW_MAP = 512
+# Newtons per m/s and newtons: what a drawer resists with.
+_SLIDE_DAMPING = 8.0
+_SLIDE_FRICTION = 3.0
 
 
 def item_body(index: int) -> str:
@@ -48,8 +59,8 @@ def build_model(task: Task, look: Look) -> Any:
     task.furnish(spec, look)
     for index, item in enumerate(task.items):
         _add_item(spec, index, item, look)
-    _add_camera(spec, 'front', look.front)
-    _add_camera(spec, 'overhead', look.overhead)
+    _add_camera(spec, 'front', look.front, task)
+    _add_camera(spec, 'overhead', look.overhead, task)
     return spec.compile()
 
 
@@ -147,7 +158,17 @@ def _add_item(spec: Any, index: int, item: Item, look: Look) -> None:
         pos=[item.x, item.y, z],
         quat=[np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)],
     )
-    body.add_freejoint()
+    if item.stroke:
+        body.add_joint(
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=[1.0, 0.0, 0.0],
+            limited=mujoco.mjtLimited.mjLIMITED_TRUE,
+            range=[0.0, item.stroke],
+            damping=[_SLIDE_DAMPING, 0.0, 0.0],
+            frictionloss=_SLIDE_FRICTION,
+        )
+    else:
+        body.add_freejoint()
     rgba = [*(min(1.0, look.tint * c) for c in COLORS[item.color]), 1.0]
     solid = {
         'rgba': rgba,
@@ -227,7 +248,46 @@ def _add_block(body: Any, half: float, solid: dict[str, Any], light: dict[str, A
     body.add_geom(type=BOX, size=[0.025, 0.025, half], **solid)
 
 
+def _add_puck(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
+    body.add_geom(type=CYLINDER, size=[0.028, half, 0.0], **solid)
+    body.add_geom(type=CYLINDER, size=[0.014, half + 0.0005, 0.0], **light)
+
+
+def _add_peg(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
+    body.add_geom(type=BOX, size=[*PEG_HALF, half], **solid)
+    body.add_geom(
+        type=BOX,
+        size=[PEG_HALF[0] + 0.0005, PEG_HALF[1] + 0.0005, 0.004],
+        pos=[0, 0, half - 0.010],
+        **light,
+    )
+
+
+def _add_drawer(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
+    """Add an open drawer; its front is at +x, and a plate to pull it by stands before that."""
+    depth, width = DRAWER_HALF
+    wall, floor = 0.004, 0.003
+    solid = {**solid, 'mass': solid['mass'] / 6}
+    inside = {**solid, 'rgba': [0.80, 0.72, 0.58, 1.0]}
+    body.add_geom(type=BOX, size=[depth, width, floor], pos=[0, 0, floor - half], **inside)
+    for side in (-1, 1):
+        body.add_geom(
+            type=BOX, size=[depth, wall, half], pos=[0, side * (width - wall), 0], **inside
+        )
+    body.add_geom(type=BOX, size=[wall, width, half], pos=[wall - depth, 0, 0], **inside)
+    body.add_geom(type=BOX, size=[0.006, width, half], pos=[depth + 0.006, 0, 0], **solid)
+    body.add_geom(
+        type=BOX,
+        size=[HANDLE_HALF[0], HANDLE_HALF[1], HANDLE_HALF[2]],
+        pos=[HANDLE_X, 0, HANDLE_HALF[2] - half + 0.010],
+        **solid,
+    )
+
+
 _SHAPE_BUILDERS = {
+    'puck': _add_puck,
+    'peg': _add_peg,
+    'drawer': _add_drawer,
     'can': _add_can,
     'box': _add_box,
     'bottle': _add_bottle,
@@ -239,11 +299,11 @@ _SHAPE_BUILDERS = {
 }
 
 
-def _add_camera(spec: Any, name: str, view: View) -> None:
+def _add_camera(spec: Any, name: str, view: View, task: Task) -> None:
     """Add a fixed camera; the wrist camera belongs to the arm's own model."""
-    position, target = np.array(view.position), np.array(view.target)
+    position, target = np.array(view.position), np.array(view.target) + task.focus
     quat = look_at(position, target)
-    spec.worldbody.add_camera(name=name, pos=view.position, quat=quat, fovy=view.fovy)
+    spec.worldbody.add_camera(name=name, pos=view.position, quat=quat, fovy=task.zoom * view.fovy)
 
 
 def look_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ def still() -> StateLog:
         quats=np.tile([1.0, 0.0, 0.0, 0.0], (SAMPLES, 2, 1)),
         touched=np.zeros((SAMPLES, 2, 2), dtype=bool),
         meets=np.zeros((SAMPLES, 2, 2), dtype=bool),
+        leans=np.ones((SAMPLES, 2), dtype=bool),
         lids=np.zeros((SAMPLES, 2)),
         width=np.full(SAMPLES, 0.08),
         closing=np.zeros(SAMPLES, dtype=bool),
@@ -68,6 +69,7 @@ def carried(item: int, goal: np.ndarray, *, lost_at: int | None = None) -> State
     log.items[CLOSED:end, item] = log.tcp[CLOSED:end]
     log.items[end:, item] = goal if lost_at is None else [*log.tcp[end, :2], 0.05]
     log.touched[CLOSED:end, item] = True
+    log.leans[CLOSED : end + 8, item] = False  # it takes a while to fall
     log.closing[CLOSED:OPENED] = True
     log.width[CLOSED:end] = 0.06
     log.width[end:OPENED] = 0.0
@@ -237,6 +239,115 @@ def test_a_light_touch_is_no_collision():
     log = still()
     log.blow[40:45] = 10.0
     assert EventKind.COLLISION not in kinds(log)
+
+
+def test_fingers_that_stay_apart_around_nothing_made_an_incomplete_grasp():
+    log = still()
+    log.closing[20:40] = True
+    log.width[20:40] = 0.07
+    assert judge(log, scene()).cause.kind is EventKind.INCOMPLETE_GRASP
+
+
+def test_fingers_that_stay_apart_around_an_item_missed_it():
+    log = still()
+    log.closing[20:40] = True
+    log.width[20:40] = 0.07
+    log.touched[30:40, BLUE] = True
+    assert judge(log, scene()).cause.kind is EventKind.MISSED
+
+
+def test_missed_grasp_tells_by_how_much_and_how_turned():
+    log = still()
+    log.closing[60:80] = True
+    log.width[60:80] = 0.0
+    log.tcp[60:80] = log.items[0, BLUE] + [0.05, 0.0, 0.022]
+    offset = judge(log, scene()).cause.offset
+    np.testing.assert_allclose(offset, [0.05, 0.0, 0.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('begin', 'end', 'kind'),
+    [
+        (0.15, 0.02, EventKind.WRONG_SEQUENCE),
+        (0.15, 0.13, EventKind.MISSED),
+        (0.04, -0.01, EventKind.MISSED),
+    ],
+)
+def test_closing_high_and_then_coming_down_is_the_wrong_sequence(begin, end, kind):
+    log = still()
+    log.closing[20:60] = True
+    log.width[20:60] = 0.0
+    log.tcp[20:60] = log.items[0, BLUE]
+    log.tcp[20:60, 2] += np.linspace(begin, end, 40)
+    assert judge(log, scene()).cause.kind is kind
+
+
+def test_coming_down_elsewhere_with_closed_fingers_is_a_missed_grasp():
+    log = still()
+    log.closing[20:60] = True
+    log.width[20:60] = 0.0
+    log.tcp[20:60] = log.items[0, BLUE] + [0.0, 0.3, 0.0]
+    log.tcp[20:60, 2] += np.linspace(0.15, 0.0, 40)
+    assert judge(log, scene()).cause.kind is EventKind.MISSED
+
+
+def test_letting_go_over_the_same_place_is_the_wrong_sequence():
+    cause = judge(carried(BLUE, LEFT), scene()).cause
+    assert cause.kind is EventKind.WRONG_SEQUENCE
+    assert cause.time_ns == OPENED * TICK_NS
+
+
+def test_second_item_that_rises_with_the_first_is_a_multi_pick():
+    log = carried(BLUE, RIGHT)
+    log.items[CLOSED:, RED] = log.items[CLOSED:, BLUE] + [0.05, 0.0, 0.0]
+    judgement = judge(log, scene())
+    assert not judgement.success
+    assert judgement.cause.kind is EventKind.MULTI_PICK
+    assert judgement.cause.item == BLUE
+    assert judgement.cause.others == (RED,)
+
+
+def test_second_item_that_is_nudged_is_no_multi_pick():
+    log = carried(BLUE, RIGHT)
+    log.items[CLOSED:40, RED, 2] += 0.02
+    assert EventKind.MULTI_PICK not in kinds(log)
+
+
+@pytest.mark.parametrize(('angle', 'opened'), [(1.2, True), (0.3, False)])
+def test_lid_that_stays_open_is_an_opened_item(angle, opened):
+    log = carried(BLUE, RIGHT)
+    log.lids[40:, BLUE] = angle
+    judgement = judge(log, scene())
+    assert judgement.success is not opened
+    if opened:
+        assert judgement.cause.kind is EventKind.OPENED
+        assert judgement.cause.time_ns == 40 * TICK_NS
+
+
+def test_lid_that_falls_shut_again_is_none():
+    log = carried(BLUE, RIGHT)
+    log.lids[40:60, BLUE] = 1.2
+    assert judge(log, scene()).success
+
+
+@pytest.mark.parametrize(('struck', 'furniture'), [(RED, False), (None, True)])
+def test_item_knocked_out_of_the_fingers_collided(struck, furniture):
+    log = carried(BLUE, TABLE, lost_at=52)
+    if furniture:
+        log.leans[51:53, BLUE] = True
+    else:
+        log.meets[51:53, BLUE, struck] = True
+    cause = judge(log, scene()).cause
+    assert cause.kind is EventKind.COLLISION
+    assert cause.furniture is furniture
+    assert cause.item == (BLUE if furniture else struck)
+
+
+def test_touch_long_before_a_slip_does_not_explain_it():
+    log = carried(BLUE, TABLE, lost_at=60)
+    log.leans[35:38, BLUE] = True
+    log.leans[64:, BLUE] = True
+    assert judge(log, scene()).cause.kind is EventKind.DROPPED
 
 
 def test_collision_before_the_lift_does_not_explain_a_later_drop():

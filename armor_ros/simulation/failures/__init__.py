@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The failures that can be injected; importing this enters all in ``FAILURES``."""
 
-from armor_ros.simulation.failures import confusion, gripping, sequence, sight
+from armor_ros.simulation.failures import (
+    confusion,
+    contact,
+    gripping,
+    sequence,
+    sight,
+)
 from armor_ros.simulation.failures.base import FAILURES, NOMINAL, Failure, failure_of, modes_of
 
 __all__ = [
@@ -9,6 +15,7 @@ __all__ = [
     'NOMINAL',
     'Failure',
     'confusion',
+    'contact',
     'failure_of',
     'gripping',
     'modes_of',

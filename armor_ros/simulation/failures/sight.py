@@ -80,3 +80,39 @@ class TranslationZ(_Translation):
     axis: ClassVar[int] = 2
     lowest: ClassVar[float] = 0.060
     highest: ClassVar[float] = 0.095
+
+
+@register
+class GoalOffset(Failure):
+    """See the goal shifted along x or y, so far that the item does not stay there."""
+
+    name: ClassVar[str] = 'goal_offset'
+    family: ClassVar[str] = 'translation offset'
+    kinds: ClassVar[frozenset[EventKind]] = frozenset(
+        {EventKind.MISPLACED, EventKind.COLLISION, EventKind.TOPPLED}
+    )
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Choose the axis and the side; the distance is a little more than the task forgives."""
+        error = [0.0, 0.0]
+        sign = float(rng.choice((-1.0, 1.0)))
+        error[int(rng.integers(2))] = sign * (task.goal_size + float(rng.uniform(0.002, 0.02)))
+        return replace(plan, goal_error=(error[0], error[1], 0.0))
+
+
+@register
+class RotationOffset(Failure):
+    """See the item turned otherwise than it is: the opened fingers come down on its corners."""
+
+    name: ClassVar[str] = 'rotation_offset'
+    family: ClassVar[str] = 'rotation offset'
+    kinds: ClassVar[frozenset[EventKind]] = _MISSES | {EventKind.DROPPED}
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Turn the grasp so far that the item is too wide across."""
+        sign = -1.0 if task.named.yaw > 0 else 1.0  # away from the arm's limits
+        return replace(plan, turn_error=sign * float(rng.uniform(0.8, 1.1)))
+
+    def applies(self, task: Task) -> bool:
+        """Tell whether the item is wider across its corners than the gripper opens."""
+        return task.named.shape in ('box', 'brick')

@@ -2,6 +2,17 @@
 """The tasks of the cell, one class and one file each; importing this enters all in ``TASKS``."""
 
 from armor_ros.simulation.tasks.base import TASKS, Task
+from armor_ros.simulation.tasks.pick_and_lift import PickAndLift
+from armor_ros.simulation.tasks.put_into_container import PutIntoContainer
+from armor_ros.simulation.tasks.stack import Stack
 from armor_ros.simulation.tasks.transport import Order, Transport
 
-__all__ = ['TASKS', 'Order', 'Task', 'Transport']
+__all__ = [
+    'TASKS',
+    'Order',
+    'PickAndLift',
+    'PutIntoContainer',
+    'Stack',
+    'Task',
+    'Transport',
+]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,6 +63,18 @@ class Task(ABC):
     """Whether the arm goes to its ready pose after a success; it always does after a failure."""
     articulations: ClassVar[tuple[str, ...]] = ()
     """Names of the furniture's joints whose positions the log shall hold."""
+    goal_size: ClassVar[float] = 0.0
+    """How far from its goal, metres, the item may be put down so that the task just fails."""
+    zoom: ClassVar[float] = 0.68
+    """Scales the field of view of the fixed cameras: a table top needs less than three totes."""
+    focus: ClassVar[tuple[float, float, float]] = (0.05, 0.0, -0.08)
+    """Moves the point that the fixed cameras look at, metres."""
+    lifts: ClassVar[bool] = True
+    """Whether items are grasped and lifted; where not, ``own_events`` tells what befell them."""
+    observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = {}
+    """Phrasings that fit this task better than those of ``wording.OBSERVATIONS``."""
+    short_observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = {}
+    """The same for ``wording.AHA_FAILURES``."""
     shortfall: ClassVar[EventKind] = EventKind.NOTHING_TRANSPORTED
     """The event when nothing went wrong, and the goal is not reached all the same."""
 
@@ -142,12 +154,16 @@ class Task(ABC):
             return EventKind.PLACED
         return EventKind.WRONG_DESTINATION
 
+    def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event:
+        """Return what a collision is in this task's terms; the collision unless overridden."""
+        return event
+
     def own_events(self, log: StateLog) -> list[Event]:
         """Return events that only this task knows; none unless overridden."""
         return []
 
-    def goal_offset(self, log: StateLog) -> tuple[float, float, float]:
-        """Return how far the named item is from its goal at the end, metres; 0 where unknown."""
+    def goal_offset(self, log: StateLog, sample: int) -> tuple[float, float, float]:
+        """Return how far the named item is from its goal at a sample, metres; 0 where unknown."""
         return 0.0, 0.0, 0.0
 
     def rest_of(self, log: StateLog, item: int) -> str:

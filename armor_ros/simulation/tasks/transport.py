@@ -71,7 +71,18 @@ class Transport(Task):
         'missed_grasp',
         'wrong_destination',
         'wrong_object',
+        'incomplete_grasp',
+        'translation_x',
+        'translation_y',
+        'translation_z',
+        'rotation_offset',
+        'wrong_sequence',
+        'collision',
+        'nothing_transported',
     )
+
+    zoom: ClassVar[float] = 1.0
+    focus: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
 
     source: int
     destination: int
