@@ -231,9 +231,9 @@ class TaskDesk:
         if session is None:
             session = str(next(self._numbers))
             self._client.open(session)
-        settings = self._settings()
+        self._client.submit(session, task.episode, self._settings())
+        # only now: events of the session are handled after this turn of the thread
         self._submitted[session] = task
-        self._client.submit(session, task.episode, settings)
 
     def _newest_stamps(self) -> dict[str, int]:
         counters = self._recorder.counters()

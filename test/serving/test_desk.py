@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desk: frames stream while a task runs, and every ended task leaves it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from armor_ros.episodes.decoding import RawImage
+from armor_ros.episodes.diagnosis import RefinementSettings, ReportStatus
+from armor_ros.episodes.recorder import CameraConfig, EpisodeRecorder
+from armor_ros.episodes.settings import EpisodeSettings
+from armor_ros.episodes.task import TaskEvent, TaskPhase
+from armor_ros.serving.desk import STALLED_CLOCK_SECONDS, Outcome, Progress, TaskDesk
+from armor_ros.serving.events import Detection, NoAnswer, Started
+
+SECOND = 10**9
+SETTLE = 0.5
+
+
+@dataclass
+class RecordingClient:
+    """Writes down what the desk asks of inference, and answers nothing."""
+
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    def open(self, session: str) -> None:
+        self.calls.append(('open', session))
+
+    def push(self, session: str, camera: str, stamp_ns: int, frame: Any) -> None:
+        self.calls.append(('push', session, camera))
+
+    def submit(self, session: str, episode: Any, settings: Any) -> None:
+        self.calls.append(('submit', session, episode.task.task_id))
+
+    def cancel(self, session: str) -> None:
+        self.calls.append(('cancel', session))
+
+    def named(self, name: str) -> list[tuple[str, ...]]:
+        return [call for call in self.calls if call[0] == name]
+
+
+class Scene:
+    """A desk with one camera, and clocks that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100 * SECOND
+        self.steady = 0
+        self.client = RecordingClient()
+        self.outcomes: list[Outcome] = []
+        self.progress: list[Progress] = []
+        settings = EpisodeSettings(frame_height=16, frame_width=16, settle=SETTLE)
+        self.recorder = EpisodeRecorder(settings, [CameraConfig('front', '/front')])
+        self.desk = TaskDesk(
+            self.recorder,
+            self.client,  # type: ignore[arg-type]
+            RefinementSettings,
+            lambda: self.steady,
+            self.outcomes.append,
+            self.progress.append,
+            wait_seconds=SETTLE,
+        )
+
+    def event(self, phase: TaskPhase, task_id: str = 'a') -> None:
+        self.desk.task_event(TaskEvent(phase, task_id, self.now), self.now)
+
+    def film(self, seconds: float) -> None:
+        """Let both clocks run for some seconds, with a frame every 0.2 s."""
+        for _ in range(round(seconds * 5)):
+            self.now += SECOND // 5
+            self.steady += SECOND // 5
+            if self.recorder.wants('front', self.now, self.now):
+                image = RawImage('rgb8', 16, 16, 48, False, np.zeros(768, np.uint8))
+                self.desk.image('front', self.now, self.now, image)
+            self.desk.tick(self.now)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_frames_stream_while_the_task_runs_and_it_is_submitted_once(scene: Scene) -> None:
+    scene.film(1.0)
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    assert scene.client.calls[0] == ('open', '1')
+    # one was there at the start's own stamp, five came since
+    assert len(scene.client.named('push')) == 6
+    assert scene.client.named('submit') == []
+    assert scene.desk.running == 1
+    scene.event(TaskPhase.END)
+    scene.film(1.0)
+    assert scene.client.named('submit') == [('submit', '1', 'a')]
+    assert (scene.desk.running, scene.desk.waiting) == (0, 1)
+    scene.film(5.0)
+    assert len(scene.client.named('submit')) == 1
+    assert scene.outcomes == []
+
+
+def test_an_answer_is_handed_on_once_and_late_words_pass_by(scene: Scene) -> None:
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    scene.event(TaskPhase.END)
+    scene.film(1.0)
+    scene.desk.handle(Started('1'))
+    scene.desk.handle(Detection('1', 0.25))
+    scene.desk.handle(NoAnswer('1', ReportStatus.TIMEOUT, 'too late'))
+    scene.desk.handle(NoAnswer('1', ReportStatus.MODEL_ERROR, 'later still'))
+    scene.desk.handle(Detection('1', 0.5))
+    assert [news.failure_probability for news in scene.progress] == [None, 0.25]
+    (outcome,) = scene.outcomes
+    assert (outcome.status, outcome.text) == (ReportStatus.TIMEOUT, 'too late')
+    assert outcome.total_ns == SECOND
+    assert scene.desk.waiting == 0
+
+
+def test_a_clock_that_stands_still_does_not_hold_a_task_back(scene: Scene) -> None:
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    scene.now += 1
+    scene.event(TaskPhase.END)
+    scene.steady += int((SETTLE + STALLED_CLOCK_SECONDS) * SECOND)
+    scene.desk.tick(scene.now)
+    assert scene.client.named('submit') == []
+    scene.steady += 1
+    scene.desk.tick(scene.now)
+    assert scene.client.named('submit') == [('submit', '1', 'a')]
+
+
+def test_a_task_without_frames_is_answered_at_once(scene: Scene) -> None:
+    scene.event(TaskPhase.START)
+    scene.event(TaskPhase.END)
+    scene.now += SECOND
+    scene.desk.tick(scene.now)
+    (outcome,) = scene.outcomes
+    assert outcome.status is ReportStatus.NO_FRAMES
+    assert scene.client.calls == [('open', '1'), ('cancel', '1')]
+
+
+def test_a_task_canceled_before_its_clip_is_complete_never_reaches_the_model(
+    scene: Scene,
+) -> None:
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    scene.event(TaskPhase.END)
+    scene.desk.cancel('a')
+    scene.film(1.0)
+    (outcome,) = scene.outcomes
+    assert outcome.status is ReportStatus.CANCELED
+    assert scene.client.named('submit') == []
+
+
+def test_a_task_that_begins_anew_gives_up_its_first_session(scene: Scene) -> None:
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    scene.now -= 30 * SECOND
+    scene.event(TaskPhase.START)
+    assert ('cancel', '1') in scene.client.calls
+    assert scene.client.named('open') == [('open', '1'), ('open', '2')]
+
+
+def test_an_error_on_the_way_to_the_model_is_an_answer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.client, 'submit', lambda *_: 1 / 0)
+    for task_id in ('a', 'b'):
+        scene.event(TaskPhase.START, task_id)
+    scene.film(1.0)
+    for task_id in ('a', 'b'):
+        scene.event(TaskPhase.END, task_id)
+    scene.film(1.0)
+    assert [outcome.status for outcome in scene.outcomes] == [ReportStatus.MODEL_ERROR] * 2
+    assert 'ZeroDivisionError' in scene.outcomes[0].text
+    scene.desk.close()
+    assert len(scene.outcomes) == 2
+
+
+def test_closing_answers_what_is_ended_and_drops_what_runs(scene: Scene) -> None:
+    for task_id in ('submitted', 'settling', 'running'):
+        scene.event(TaskPhase.START, task_id)
+    scene.film(1.0)
+    scene.event(TaskPhase.END, 'submitted')
+    scene.film(1.0)
+    scene.event(TaskPhase.END, 'settling')
+    scene.desk.close()
+    assert sorted(outcome.episode.task.task_id for outcome in scene.outcomes) == [
+        'settling',
+        'submitted',
+    ]
+    assert {outcome.status for outcome in scene.outcomes} == {ReportStatus.CANCELED}
+    assert {call[1] for call in scene.client.named('cancel')} == {'1', '2', '3'}
