@@ -20,7 +20,7 @@ SOCKET_HALF = (0.060, 0.046)
 
 SOCKET_HEIGHT = 0.040
 
-_SLOT_PLAY = (0.008, 0.005)
+_SLOT_PLAY = (0.011, 0.006)
 _BOWL_SIDES = 16
 _RIM = 0.63
 """How much darker than its walls a container's rim is."""

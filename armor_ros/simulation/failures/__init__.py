@@ -5,8 +5,10 @@ from armor_ros.simulation.failures import (
     confusion,
     contact,
     gripping,
+    pushing,
     sequence,
     sight,
+    turning,
 )
 from armor_ros.simulation.failures.base import FAILURES, NOMINAL, Failure, failure_of, modes_of
 
@@ -19,6 +21,8 @@ __all__ = [
     'failure_of',
     'gripping',
     'modes_of',
+    'pushing',
     'sequence',
     'sight',
+    'turning',
 ]

@@ -89,7 +89,7 @@ class GoalOffset(Failure):
     name: ClassVar[str] = 'goal_offset'
     family: ClassVar[str] = 'translation offset'
     kinds: ClassVar[frozenset[EventKind]] = frozenset(
-        {EventKind.MISPLACED, EventKind.COLLISION, EventKind.TOPPLED}
+        {EventKind.MISPLACED, EventKind.COLLISION, EventKind.TOPPLED, EventKind.JAMMED}
     )
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
