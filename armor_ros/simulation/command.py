@@ -22,6 +22,7 @@ from armor_ros.simulation.recipe import Recipe, read_recipe
 from armor_ros.simulation.summary import Summary
 
 _DEMO_SEED, _DEMO_SIZE, _DEMO_RATE = 0, 320, 15.0
+_ERRORS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,10 @@ def _conclusion(made: Generated) -> str:
     lines = [f'{made.output}: {len(made.samples)} samples']
     if made.missing:
         lines.append(f'{made.missing} pairs of episodes are still to be made')
-    for outcome in made.failed:
-        lines.append(f'{outcome.job.name} could not be made: {outcome.error.strip()}')
+    lines += [
+        f'{outcome.job.name} could not be made: {outcome.error.strip()}'
+        for outcome in made.failed[:_ERRORS_SHOWN]
+    ]
+    if len(made.failed) > _ERRORS_SHOWN:
+        lines.append(f'... and {len(made.failed) - _ERRORS_SHOWN} more pairs')
     return '\n'.join(lines)

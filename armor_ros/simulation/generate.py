@@ -42,6 +42,9 @@ _UNFINISHED = '.unfinished'
 
 PAIR_TIMEOUT_S = 600.0
 
+# So many failures at the beginning, and no success: something is wrong with the machine.
+_HOPELESS = 5
+
 Progress = Callable[[int, int], None]
 """Called with the pairs done and the pairs in all."""
 
@@ -91,6 +94,11 @@ def generate(
         for number, outcome in enumerate(outcomes, done + 1):
             if outcome.error:
                 failed.append(outcome)
+                if len(failed) == _HOPELESS == number - done:
+                    raise ArmorError(
+                        f'the first {_HOPELESS} pairs of episodes all failed, three times each; '
+                        f'mend the cause and run again. The first: {failed[0].error.strip()}'
+                    )
             if progress is not None:
                 progress(number, len(own))
     finally:

@@ -22,6 +22,7 @@ from armor_ros.simulation.episode import draw_setup
 from armor_ros.simulation.generate import Generated
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.robot import Cell
+from armor_ros.simulation.workers import Outcome
 
 
 def rendering_works() -> bool:
@@ -184,6 +185,20 @@ def test_a_killed_worker_is_replaced(whole: Path, tmp_path: Path) -> None:
     assert killed
     assert result.failed == ()
     assert contents(tmp_path / 'set') == contents(whole)
+
+
+def test_a_machine_on_which_nothing_works_is_not_tried_for_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(make: Any, jobs: Any, **_: Any) -> Any:
+        for job in jobs:
+            yield Outcome(job, None, 'the worker died with exit code -11')
+
+    monkeypatch.setattr(generate, 'run_jobs', broken)
+    with pytest.raises(ArmorError, match=r'first 5 pairs .* exit code -11'):
+        make(tmp_path / 'many', recipe({'episodes': 100}), workers=1)
+    few = make(tmp_path / 'few', recipe({'episodes': 4}), workers=1)
+    assert (len(few.failed), few.missing) == (2, 2)
 
 
 def test_another_recipe_is_refused(whole: Path, tmp_path: Path) -> None:
