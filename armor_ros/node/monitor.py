@@ -322,3 +322,4 @@ class Monitor(LifecycleNode):
     def _publish(self, report: FailureReport) -> None:
         self._history.add(report)
         self._report_publisher.publish(report)
+        self.get_logger().info(reports.one_line(report))

@@ -13,7 +13,7 @@ from armor_msgs.msg import FailureReport
 from armor_ros.episodes.diagnosis import Diagnosis, ReportStatus, Verdict
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.outcome import disagrees
-from armor_ros.episodes.task import MAX_TEXT_LENGTH
+from armor_ros.episodes.task import MAX_TEXT_LENGTH, TaskStatus
 from armor_ros.node.conversions import (
     NOT_COMPUTED,
     event_to_message,
@@ -112,6 +112,18 @@ def provisional_report(
     report.disagrees_with_status = disagrees(episode.task.status, verdict)
     report.provisional = True
     return report
+
+
+def one_line(report: FailureReport) -> str:
+    """Return what a person wants to read of a report in a log."""
+    verdict = Verdict(report.verdict).name
+    line = f'task {report.task.task_id}: '
+    line += f'provisionally {verdict}' if report.provisional else verdict
+    if report.verdict == FailureReport.UNKNOWN:
+        return f'{line}, {ReportStatus(report.status).name}: {report.status_text}'
+    robot = TaskStatus(report.task.status).name
+    line += f' (probability of failure {report.failure_probability:.2f}; the robot said {robot})'
+    return f'{line}: {report.explanation}' if report.explanation else line
 
 
 class ReportHistory:

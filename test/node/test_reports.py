@@ -99,6 +99,17 @@ def test_an_unknown_report_says_why_and_keeps_the_evidence() -> None:
     assert not report.disagrees_with_status
 
 
+def test_a_report_is_one_line_in_the_log() -> None:
+    from armor_ros.node.reports import Timing, one_line, provisional_report, unknown_report
+
+    assert one_line(report_of(DIAGNOSIS)) == (
+        'task a: FAILURE (probability of failure 0.75; the robot said SUCCEEDED): it slipped'
+    )
+    unknown = unknown_report(EPISODE, ReportStatus.TIMEOUT, 'too late', 0, Timing())
+    assert one_line(unknown) == 'task a: UNKNOWN, TIMEOUT: too late'
+    assert 'provisionally SUCCESS' in one_line(provisional_report(EPISODE, 0.1, 0, Timing()))
+
+
 def test_constants_equal_those_of_the_values() -> None:
     from armor_msgs.msg import FailureReport, TaskEvent
 
