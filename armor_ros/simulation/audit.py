@@ -43,6 +43,8 @@ LOOKS_AT = {
     'trajectory': "the fingertips' true path and the gripper's opening",
     'instruction': 'the words of the instruction',
 }
+_ONE_LABEL = 'not measured: all samples have one label'
+
 BARS_BROKEN = 3
 """Exit status when a bar does not hold, or could not be measured."""
 
@@ -122,28 +124,27 @@ def audit(
             f'{failures} failures and {int(train.sum()) - failures} successes are too few to '
             f'audit: each needs at least {classifiers.FOLDS} recordings; a hundred tell more'
         )
-    findings = []
+    findings: list[Finding] = []
     for probe in probes:
-        bar = BARS[probe]
         if probe in data.missing:
             note = f'not measured: {data.missing[probe]}'
-            findings.append(Finding(probe, CROSS_VALIDATION, int(train.sum()), bar=bar, note=note))
+            count = int(train.sum())
+            findings.append(Finding(probe, CROSS_VALIDATION, count, bar=BARS[probe], note=note))
             continue
         features = data.features[probe]
         scores = classifiers.cross_validate(
             probe, features[train], data.failed[train], data.groups[train], seed
         )
-        findings.append(_finding(probe, CROSS_VALIDATION, scores, bar))
+        findings.append(_finding(probe, CROSS_VALIDATION, scores, BARS[probe]))
+        scored = classifiers.transfer(
+            probe, features, data.failed, data.groups, train, _tests(data, train), seed
+        )
         for split in sorted(set(data.splits[~train].tolist())):
-            test: npt.NDArray[np.bool_] = data.splits == split
-            if len(set(data.failed[test].tolist())) < 2:
-                note = 'not measured: all samples have one label'
-                findings.append(Finding(probe, split, int(test.sum()), note=note))
-                continue
-            scores = classifiers.transfer(
-                probe, features, data.failed, data.groups, train, test, seed
-            )
-            findings.append(_finding(probe, split, scores, None))
+            if split in scored:
+                findings.append(_finding(probe, split, scored[split], None))
+            else:
+                count = int((data.splits == split).sum())
+                findings.append(Finding(probe, split, count, note=_ONE_LABEL))
     return Audit(
         manifest_sha256=manifest_sha256,
         seed=seed,
@@ -152,6 +153,12 @@ def audit(
         failures=int(data.failed.sum()),
         findings=tuple(findings),
     )
+
+
+def _tests(data: AuditData, train: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which samples belong to each split that is not trained on and has both labels."""
+    masks = {split: data.splits == split for split in set(data.splits[~train].tolist())}
+    return {split: mask for split, mask in masks.items() if len(set(data.failed[mask])) == 2}
 
 
 def _finding(probe: str, split: str, scores: Sequence[Score], bar: float | None) -> Finding:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,15 +124,16 @@ def transfer(
     failed: Flags,
     groups: npt.NDArray[np.int64],
     train: Flags,
-    test: Flags,
+    tests: Mapping[str, Flags],
     seed: int,
-) -> list[Score]:
-    """Return the score on ``test`` of each classifier of a probe, learned from ``train``."""
-    scores = []
-    for name, make in MAKERS[probe].items():
+) -> dict[str, list[Score]]:
+    """Return the score on each of ``tests`` of each classifier of a probe that saw ``train``."""
+    scores: dict[str, list[Score]] = {split: [] for split in tests}
+    for name, make in MAKERS[probe].items() if tests else ():
         classifier = make(int(train.sum()), seed).fit(features[train], failed[train])
-        right = classifier.predict(features[test]) == failed[test]
-        scores.append(score(name, right, failed[test], groups[test], seed))
+        for split, test in tests.items():
+            right = classifier.predict(features[test]) == failed[test]
+            scores[split].append(score(name, right, failed[test], groups[test], seed))
     return scores
 
 

@@ -23,7 +23,7 @@ KEYFRAMES = 8
 """Columns of a collage, whose times are written into it."""
 
 TRAJECTORY_POINTS = 24
-_PIXELS = 24
+_PIXELS = 16
 _EDGE_CELLS, _EDGE_DIRECTIONS, _EDGE_PIXELS = 4, 8, 64
 _COLOUR_BINS = 8
 
@@ -35,7 +35,7 @@ class AuditData:
 
     ``failed`` (N,) bool is what really happened, ``groups`` (N,) int64 the recordings that begin
     alike and must not be torn apart, ``splits`` (N,) str. ``features`` maps a probe's name to
-    (N, D) float64 or (N,) texts, ``missing`` a probe's name to why it cannot be measured.
+    (N, D) floats or (N,) texts, ``missing`` a probe's name to why it cannot be measured.
     """
 
     failed: npt.NDArray[np.bool_]
@@ -131,7 +131,8 @@ def picture_features(picture: npt.NDArray[np.uint8]) -> Array:
         for channel in range(3)
     ]
     shares = np.concatenate(colours) / picture[..., 0].size
-    return np.concatenate([small.ravel() / 255.0, _edges(picture), shares])
+    parts = [small.ravel() / 255.0, _edges(picture), shares]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def _edges(picture: npt.NDArray[np.uint8]) -> Array:
