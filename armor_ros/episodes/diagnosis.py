@@ -111,6 +111,10 @@ class Diagnosis:
 
     ``selected`` indexes into ``trace``. ``calibrated`` tells whether ``failure_probability`` is
     a calibrated one, ``target_error`` at which error level (0 when it is not).
+    ``deadline_reached`` says that this is the best answer that there was when time ran out.
+    ``frame_stride`` n says that the clip was too long for the memory set aside, so that only
+    every n-th pair of frames, and the last, was looked at. ``late_frames`` counts the frames that
+    had been streamed too late, or not at all, to be encoded before the episode ended.
     """
 
     verdict: Verdict
@@ -125,6 +129,9 @@ class Diagnosis:
     model: ModelInfo
     calibrated: bool = False
     target_error: float = 0.0
+    deadline_reached: bool = False
+    frame_stride: int = 1
+    late_frames: int = 0
 
     @property
     def rounds(self) -> int:

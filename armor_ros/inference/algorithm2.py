@@ -15,7 +15,7 @@ from typing import Protocol
 
 from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy, Round
 from armor_ros.errors import ArmorError
-from armor_ros.inference.errors import ModelError
+from armor_ros.inference.errors import ModelError, OutOfTime
 from armor_ros.inference.sampling import uniforms
 from armor_ros.model.prompts import PreviousAnswer
 
@@ -53,10 +53,15 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """All rounds of all trajectories in order, and the index of the one returned."""
+    """
+    All rounds of all trajectories in order, and the index of the one returned.
+
+    ``deadline_reached`` when refinement ended because time did.
+    """
 
     trace: tuple[Round, ...]
     selected: int
+    deadline_reached: bool = False
 
 
 def refine(
@@ -64,6 +69,7 @@ def refine(
     settings: RefinementSettings,
     on_round: OnRound | None = None,
     on_detection: OnDetection | None = None,
+    out_of_time: Callable[[], bool] | None = None,
 ) -> Refinement:
     """
     Run Algorithm 2; rounds are numbered from 0.
@@ -71,30 +77,49 @@ def refine(
     In round 0 no trajectory has a previous answer, so the label's distribution is computed once
     and ``on_detection`` is told its failure probability before any text is generated. Refinement
     stops when the lowest combined entropy of a round is not below the lowest so far by more than
-    ``settings.tolerance``, or after ``settings.rounds`` rounds.
+    ``settings.tolerance``, or after ``settings.rounds`` rounds; or when ``out_of_time`` is true
+    after a round, or the policy raises OutOfTime in a later one, which is then left out.
     """
     check_settings(settings)
     previous = [PreviousAnswer()] * settings.trajectories
     lowest = math.inf
     trace: list[Round] = []
+    is_late = False
     for index in range(settings.rounds):
-        if index == 0:
-            detections = policy.detect(previous[:1]) * settings.trajectories
-            if on_detection is not None:
-                on_detection(detections[0].failure_probability)
-        else:
-            detections = policy.detect(previous)
-        explanations = policy.explain(previous, index)
-        answers = _score(detections, explanations, index, settings)
+        try:
+            answers = _round(policy, previous, index, settings, on_detection)
+        except OutOfTime:
+            if not trace:
+                raise
+            is_late = True
+            break
         trace.extend(answers)
         if on_round is not None:
             on_round(answers)
+        is_late = out_of_time is not None and out_of_time()
         best = min(answer.combined_entropy for answer in answers)
-        if best >= lowest - settings.tolerance:
+        if is_late or best >= lowest - settings.tolerance:
             break
         lowest = best
         previous = [PreviousAnswer(answer.failed, answer.explanation) for answer in answers]
-    return Refinement(tuple(trace), _select(trace, settings.return_policy))
+    return Refinement(tuple(trace), _select(trace, settings.return_policy), is_late)
+
+
+def _round(
+    policy: Policy,
+    previous: Sequence[PreviousAnswer],
+    index: int,
+    settings: RefinementSettings,
+    on_detection: OnDetection | None,
+) -> tuple[Round, ...]:
+    """Ask all trajectories once."""
+    if index == 0:
+        detections = policy.detect(previous[:1]) * settings.trajectories
+        if on_detection is not None:
+            on_detection(detections[0].failure_probability)
+    else:
+        detections = policy.detect(previous)
+    return _score(detections, policy.explain(previous, index), index, settings)
 
 
 def check_settings(settings: RefinementSettings) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from armor_ros.episodes.collage import render_collage
 from armor_ros.episodes.diagnosis import InputMode
-from armor_ros.episodes.episode import Episode
+from armor_ros.episodes.episode import CameraClip, Episode
 from armor_ros.errors import ArmorError
 from armor_ros.model.config import ArmorConfig
 from armor_ros.model.preprocessing import PatchGeometry, VisionInput, clip_input, image_input
@@ -19,6 +19,22 @@ class EpisodeInput:
 
     vision: VisionInput
     views: tuple[str, ...] | None
+
+
+def chosen_clip(episode: Episode, camera: str = '') -> CameraClip:
+    """
+    Return the clip of a camera, the first that has frames when ``camera`` is empty.
+
+    Raises ArmorError when the camera is unknown or has no frames.
+    """
+    clip = episode.clip(camera)
+    if not len(clip.stamps_ns):
+        raise ArmorError(
+            f'camera {clip.evidence.camera!r} has no frames of task '
+            f'{episode.task.task_id!r}; choose another camera or check its topic '
+            f'{clip.evidence.topic!r}'
+        )
+    return clip
 
 
 def episode_input(
@@ -36,13 +52,7 @@ def episode_input(
     ``fps``. Raises ArmorError when there are no frames or the camera is unknown.
     """
     mode = config.input_mode if mode is None else mode
-    clip = episode.clip(camera)
-    if not len(clip.stamps_ns):
-        raise ArmorError(
-            f'camera {clip.evidence.camera!r} has no frames of task '
-            f'{episode.task.task_id!r}; choose another camera or check its topic '
-            f'{clip.evidence.topic!r}'
-        )
+    clip = chosen_clip(episode, camera)
     if mode is InputMode.CLIP:
         vision = clip_input(clip.frames, episode.fps, config.image_size, geometry)
         return EpisodeInput(vision, None)

@@ -12,3 +12,7 @@ class ModelError(ArmorError):
 
 class Canceled(Exception):  # noqa: N818 (an outcome the caller asked for, not a fault)
     """The caller's ``should_stop`` became true before the diagnosis was complete."""
+
+
+class OutOfTime(Exception):  # noqa: N818 (ends refinement with the answers there are)
+    """The deadline passed during a round that is not the first."""

@@ -9,47 +9,48 @@ import torch
 
 from armor_ros.episodes.diagnosis import RefinementSettings
 from armor_ros.inference.algorithm2 import Detection, Explanation
-from armor_ros.inference.errors import Canceled
+from armor_ros.inference.drafts import Drafter
+from armor_ros.inference.errors import Canceled, OutOfTime
 from armor_ros.inference.generation import generate
+from armor_ros.inference.prefix import SharedPrefix
 from armor_ros.inference.sampling import entropies, uniforms
-from armor_ros.model.armor import ArmorModel, Prefix
-from armor_ros.model.batch import causal_mask, left_pad
+from armor_ros.model.attention import causal_bias
 from armor_ros.model.prompts import PreviousAnswer
 
 
 class ModelPolicy:
-    """The model's answers about one clip (see ``algorithm2.Policy``)."""
+    """
+    The model's answers about one clip (see ``algorithm2.Policy``).
+
+    ``drafter`` None decodes without drafts. ``out_of_time`` is asked before each step: the texts
+    of round 0 are cut when it becomes true, a later round is given up (OutOfTime).
+    """
 
     def __init__(
         self,
-        model: ArmorModel,
-        prefix: Prefix,
+        prefix: SharedPrefix,
         settings: RefinementSettings,
         should_stop: Callable[[], bool],
+        drafter: Drafter | None = None,
+        out_of_time: Callable[[], bool] | None = None,
     ) -> None:
-        self._model = model
+        self._model = prefix.model
         self._prefix = prefix
         self._settings = settings
         self._should_stop = should_stop
+        self._drafter = drafter
+        self._out_of_time = out_of_time
 
     def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
         """Return the label's distribution given each trajectory's previous answer."""
         if self._should_stop():
             raise Canceled
-        model, prefix = self._model, self._prefix
-        suffixes = [model.prompts.detection_suffix(answer) for answer in previous]
-        batch = left_pad(suffixes, prefix.next_position, model.prompts.padding_id, model.device)
-        seen = torch.ones((len(suffixes), prefix.length), dtype=torch.bool, device=model.device)
-        valid = torch.cat([seen, batch.valid], dim=1)
-        output = model.decode(
-            model.embed(batch.ids),
-            batch.positions,
-            causal_mask(valid, batch.ids.shape[1]),
-            prefix.fork(len(suffixes)),
-        )
-        shared = prefix.features.expand(len(suffixes), -1, -1)
-        logits = model.detection_logits(torch.cat([shared, output.features], dim=1), valid)
-        return detections(logits, model.config.head.failure_index)
+        if previous[0] != PreviousAnswer():
+            self._check_time()
+        different = list(dict.fromkeys(previous))
+        logits = self._detection_logits(different)
+        answers = detections(logits, self._model.config.head.failure_index)
+        return [answers[different.index(answer)] for answer in previous]
 
     def explain(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Explanation]:
         """Return a sampled explanation given each trajectory's previous answer."""
@@ -60,15 +61,48 @@ class ModelPolicy:
                 for m in range(len(previous))
             ]
         )
+        if self._drafter is not None:
+            texts = [each.explanation for each in previous]
+            self._drafter.begin_round(
+                [prompts.explanation_tokens(text) if text else [] for text in texts]
+            )
         generated = generate(
-            self._model,
             self._prefix,
             [prompts.reasoning_suffix(answer) for answer in previous],
             numbers,
             settings.temperature,
             self._should_stop,
+            drafter=self._drafter,
+            out_of_time=self._out_of_time if round_index == 0 else self._check_time,
         )
         return [Explanation(prompts.decode(text.tokens), text.entropy) for text in generated]
+
+    def _check_time(self) -> bool:
+        """Return False; raises OutOfTime when the deadline has passed."""
+        if self._out_of_time is not None and self._out_of_time():
+            raise OutOfTime
+        return False
+
+    def _detection_logits(self, previous: Sequence[PreviousAnswer]) -> torch.Tensor:
+        """Run the detection's tokens for all answers, packed, through the first layers."""
+        model, prefix = self._model, self._prefix
+        suffixes = [model.prompts.detection_suffix(answer) for answer in previous]
+        sizes = [len(suffix) for suffix in suffixes]
+        device = model.device
+        bias = torch.full((sum(sizes), sum(sizes)), -torch.inf, device=device)
+        places: list[int] = []
+        for size in sizes:
+            own = slice(len(places), len(places) + size)
+            bias[own, own] = causal_bias(size, device)
+            places += range(prefix.next_position, prefix.next_position + size)
+        prefix.cache.reserve(prefix.length + sum(sizes), exactly=True)
+        embeddings = model.embed(torch.tensor([token for ids in suffixes for token in ids]))
+        positions = torch.tensor(places, device=device).expand(3, -1)
+        run = prefix.decoder.begin(prefix.length, embeddings, positions, bias)
+        _, features = prefix.decoder.early_layers(run, prefix.cache)
+        return prefix.reader.classify(
+            [prefix.summary.merge(prefix.reader.summarize(own)) for own in features.split(sizes)]
+        )
 
 
 def detections(logits: torch.Tensor, failure_index: int) -> list[Detection]:

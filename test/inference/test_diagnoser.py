@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from naive_reference import NaiveReference, NaiveResult
+from simple_path import diagnose_simply
 
 from armor_ros.episodes.diagnosis import (
     Diagnosis,
@@ -22,13 +23,14 @@ from armor_ros.episodes.diagnosis import (
 )
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
+from armor_ros.inference.algorithm2 import Refinement
 from armor_ros.inference.diagnoser import Diagnoser
+from armor_ros.inference.episode_input import episode_input
 from armor_ros.inference.errors import Canceled, ModelError
 from armor_ros.inference.generation import generate
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import with_config
 from armor_ros.model.config import HeadConfig, HeadPooling, PositionConvention
-from armor_ros.model.preprocessing import clip_input
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
 
@@ -46,6 +48,16 @@ def assert_agree(diagnosis: Diagnosis, reference: NaiveResult) -> None:
         assert ours.detection_entropy == pytest.approx(theirs.detection_entropy, abs=1e-5)
         assert ours.explanation_entropy == pytest.approx(theirs.explanation_entropy, abs=1e-4)
     assert diagnosis.selected == reference.selected
+
+
+def assert_same_answers(ours: Diagnosis | Refinement, theirs: Diagnosis | Refinement) -> None:
+    """Check equal texts, rounds and labels, and numbers within the rounding of float32."""
+    assert ours.selected == theirs.selected
+    for one, other in zip(ours.trace, theirs.trace, strict=True):
+        assert (one.explanation, one.failed) == (other.explanation, other.failed)
+        for name in ('failure_probability', 'detection_entropy'):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
+        assert one.explanation_entropy == pytest.approx(other.explanation_entropy, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +87,19 @@ def test_agrees_with_the_naive_reference(
     assert_agree(diagnosis, reference)
 
 
+@pytest.mark.parametrize('mode', list(InputMode))
+@pytest.mark.parametrize('seed', range(6))
+def test_agrees_with_the_simple_path(
+    model: ArmorModel, make_episode: EpisodeMaker, seed: int, mode: InputMode
+) -> None:
+    settings = RefinementSettings(
+        rounds=4, trajectories=3, max_new_tokens=24, tolerance=0.0, seed=seed, input_mode=mode
+    )
+    episode = make_episode(count=3 + 2 * seed, cameras=('front', 'wrist'), seed=seed)
+    ours = Diagnoser(model).diagnose(episode, settings)
+    assert_same_answers(ours, diagnose_simply(model, episode, settings))
+
+
 def test_the_model_of_the_comparison_is_no_constant(
     model: ArmorModel, make_episode: EpisodeMaker
 ) -> None:
@@ -97,7 +122,9 @@ def test_greedy_text_equals_transformers_generate(
     config = dataclasses.replace(model.config, positions=PositionConvention.TRANSFORMERS_5_23)
     model = with_config(model, config)
     prompts = model.prompts
-    vision = clip_input(make_episode(count=8, size=112).clip().frames, 5.0, 112, model.geometry)
+    episode = make_episode(count=8, size=112, instruction='open the drawer')
+    seen = episode_input(episode, model.config, model.geometry)
+    vision = seen.vision
     tokens = prompts.prefix('open the drawer')
     suffix = prompts.reasoning_suffix(PreviousAnswer(False, 'The drawer is open.'))
     ids = torch.tensor([[*tokens.before, *[prompts.video_id] * 64, *tokens.after, *suffix]])
@@ -113,9 +140,9 @@ def test_greedy_text_equals_transformers_generate(
         eos_token_id=sorted(prompts.stop_ids),
     )[0, ids.shape[1] :].tolist()
     with torch.inference_mode():
-        prefix = model.prefill(tokens, vision)
+        prefix = Diagnoser(model).prefill(episode, QUICK, lambda: False)
         numbers = torch.zeros(1, 20, dtype=torch.float64)
-        text = generate(model, prefix, [suffix], numbers, 0.0, lambda: False)[0]
+        text = generate(prefix, [suffix], numbers, 0.0, lambda: False)[0]
     assert list(text.tokens) == [token for token in expected if token not in prompts.stop_ids]
     assert len(expected) == 20 or expected[-1] in prompts.stop_ids
 

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all episodes of one model have in common."""
+
+from __future__ import annotations
+
+import torch
+
+from armor_ros.inference.prefix import SharedPrefix
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.decoder import Decoder
+from armor_ros.model.head_summary import HeadReader
+
+
+class Engine:
+    """A model in eval mode and the views of its weights that inference works with."""
+
+    @torch.inference_mode()
+    def __init__(self, model: ArmorModel) -> None:
+        self.model = model.eval()
+        self.decoder = Decoder(model)
+        self.reader = HeadReader(model.head)
+
+    def new_prefix(self) -> SharedPrefix:
+        """Return an empty prefix."""
+        return SharedPrefix(self.model, self.decoder, self.reader)
