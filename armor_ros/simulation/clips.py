@@ -142,7 +142,11 @@ def twin_samples(
     for kind, take in takes.items():
         seed = stable_seed(recipe.seed, pair.split, pair.number, 'twin', kind)
         others = relabel(take.episode, np.random.default_rng(seed), style=recipe.style)
-        turned[kind] = [other for other in others if other.success is not (kind == SUCCESS)]
+        turned[kind] = [
+            other
+            for other in others
+            if other.success is not (kind == SUCCESS) and _belongs(recipe, pair, other)
+        ]
     chosen = choose_twins(turned[SUCCESS], turned[FAILURE])
     if chosen is None:
         return []
@@ -151,6 +155,11 @@ def twin_samples(
         _twin(sample, twins[kind], takes[kind].episode, cuts[kind])
         for sample, kind in ((sample, str(sample.judged)) for sample in own)
     ]
+
+
+def _belongs(recipe: Recipe, pair: Pair, twin: Relabelled) -> bool:
+    cause = twin.judgement.cause
+    return cause is None or recipe.takes_failure(pair.split, cause.kind)
 
 
 def choose_twins(

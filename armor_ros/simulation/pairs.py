@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from armor_ros.simulation.episode import SimulatedEpisode, draw_setup, run_episode
+from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures import NOMINAL
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.splits import FAILURE, SUCCESS, Pair, stable_seed
@@ -28,6 +29,12 @@ class Take:
     def kind(self) -> str:
         """The outcome as it was judged: 'success' or 'failure'."""
         return SUCCESS if self.episode.judgement.success else FAILURE
+
+    @property
+    def cause(self) -> EventKind | None:
+        """The kind of the event that caused the failure; None for a success."""
+        cause = self.episode.judgement.cause
+        return None if cause is None else cause.kind
 
     @property
     def seconds(self) -> float:
@@ -73,7 +80,10 @@ def _try_scene(
         if failures and (successes or not pair.perturbed):
             break
         take = _run(recipe, pair, seed, mode, tried)
-        (successes if take.kind == SUCCESS else failures).append(take)
+        if take.cause is None:
+            successes.append(take)
+        elif recipe.takes_failure(pair.split, take.cause):
+            failures.append(take)
     if not failures:
         return None
     if not successes:
@@ -101,6 +111,6 @@ def _run(recipe: Recipe, pair: Pair, seed: int, mode: str, tried: list[tuple[str
     domain = recipe.splits[pair.split].domain
     tape = Tape()
     episode = run_episode(draw_setup(seed, mode, pair.task, domain), tape, style=recipe.style)
-    cause = episode.judgement.cause
-    tried.append((mode, SUCCESS if cause is None else cause.kind.value))
-    return Take(episode, tape)
+    take = Take(episode, tape)
+    tried.append((mode, SUCCESS if take.cause is None else take.cause.value))
+    return take

@@ -17,7 +17,8 @@ import yaml
 from armor_ros.configuration import config_from_yaml
 from armor_ros.errors import ArmorError
 from armor_ros.simulation.domain import DOMAINS
-from armor_ros.simulation.failures import NOMINAL, modes_of
+from armor_ros.simulation.events import EventKind
+from armor_ros.simulation.failures import FAILURES, NOMINAL, modes_of
 from armor_ros.simulation.recording import FilmSettings
 from armor_ros.simulation.tasks import TASKS
 from armor_ros.simulation.world import CAMERAS
@@ -72,8 +73,9 @@ class Recipe:
 
     ``fps`` and ``size`` are those of the clips, ``bag_rate`` the frames a second of recordings.
     ``style`` is that of the explanations. ``held_out_tasks`` and ``held_out_modes`` appear only
-    in splits that name them, never in ``train``. A success and a failure are drawn together from
-    one scene; ``length_difference`` bounds, in seconds, by how much the times that the robot
+    in splits that name them, never in ``train``; nor do failures of the kinds that the held out
+    modes are meant to lead to, whatever led to them. A success and a failure are drawn together
+    from one scene; ``length_difference`` bounds, in seconds, by how much the times that the robot
     took may differ. ``attempts`` bounds how many scenes are tried for such a pair.
     """
 
@@ -87,7 +89,7 @@ class Recipe:
     bag_rate: float = 15.0
     held_out_tasks: tuple[str, ...] = ()
     held_out_modes: tuple[str, ...] = ()
-    length_difference: float = 1.0
+    length_difference: float = 2.0
     attempts: int = 8
 
     def __post_init__(self) -> None:
@@ -162,12 +164,27 @@ class Recipe:
             )
         return modes
 
+    def takes_failure(self, split: str, kind: EventKind) -> bool:
+        """
+        Tell whether a failure with a cause of this kind belongs into a split.
+
+        Kinds of held out modes belong into the splits that name such a mode, and nothing else
+        does; that is what makes those failures unseen.
+        """
+        named = set(self.splits[split].modes) & set(self.held_out_modes)
+        wanted = _kinds(named)
+        return kind in wanted if named else kind not in _kinds(self.held_out_modes)
+
     def _possible_modes(self, split: str, task: str) -> dict[str, float]:
         wanted = self.splits[split].modes
         possible = [mode for mode in modes_of(task) if mode != NOMINAL]
         if wanted:
             return {mode: wanted[mode] for mode in possible if mode in wanted}
         return {mode: 1.0 for mode in possible if mode not in self.held_out_modes}
+
+
+def _kinds(modes: Collection[str]) -> frozenset[EventKind]:
+    return frozenset(kind for mode in modes for kind in FAILURES[mode].kinds)
 
 
 def all_modes() -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import pytest
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.simulation import pairs
+from armor_ros.simulation.events import EventKind
+from armor_ros.simulation.failures import FAILURES
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.splits import Pair, plan_pairs
 
@@ -22,6 +24,13 @@ class FakeTake:
     kind: str
     mode: str
     seconds: float = 6.0
+
+    @property
+    def cause(self) -> EventKind | None:
+        """As if each mode led to the kind of failure that it is meant to."""
+        if self.kind == 'success':
+            return None
+        return min(FAILURES[self.mode].kinds) if self.mode in FAILURES else EventKind.MISSED
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -89,14 +98,14 @@ def test_another_scene_where_the_nominal_attempt_fails(runs: Any) -> None:
 
 def test_lengths_that_differ_too_much_are_refused(runs: Any) -> None:
     def short(mode: str, _: int) -> FakeTake:
-        return replace(ideal(mode, 0), seconds=4.0 if mode == 'slip' else 6.0)
+        return replace(ideal(mode, 0), seconds=3.5 if mode == 'slip' else 6.0)
 
     seen = runs(short)
     found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=False))
     # after half of the attempts the planned mode is preferred no more
     assert found.takes == {} or found.takes['failure'].mode != 'slip'
     assert len({seed for seed, _ in seen}) > 2
-    wide = recipe(length_difference=2.5)
+    wide = recipe(length_difference=2.6)
     found = pairs.find_pair(wide, first_pair(wide, perturbed=False))
     assert found.takes['failure'].mode == 'slip'
 
@@ -107,3 +116,29 @@ def test_the_search_is_bounded(runs: Any) -> None:
     assert found.takes == {}
     assert len({seed for seed, _ in seen}) == 3
     assert len(found.tried) == len(seen) == 6
+
+
+def test_failures_of_a_held_out_kind_are_taken_only_where_they_are_asked_for(runs: Any) -> None:
+    seen = runs(ideal)
+    splits = {
+        'train': {'episodes': 2, 'tasks': {'transport': 1}},
+        'unseen_failure': {
+            'episodes': 2,
+            'tasks': {'transport': 1},
+            'modes': {'wrong_object': 1, 'slip': 1},
+        },
+    }
+    what = config_from_dict(
+        Recipe, {'held_out_modes': ['wrong_object'], 'attempts': 4, 'splits': splits}
+    )
+    train, unseen = plan_pairs(what)
+    # as when an injected slip ends with another item in the hand
+    planned = replace(train, mode='slip', perturbed=False)
+    assert pairs.find_pair(what, planned).takes['failure'].mode == 'slip'
+    seen.clear()
+    found = pairs.find_pair(what, replace(unseen, mode='slip', perturbed=False))
+    assert found.takes['failure'].mode == 'wrong_object'
+    assert [mode for _, mode in seen] == ['slip', 'wrong_object', 'nominal']
+    assert not what.takes_failure('train', EventKind.WRONG_OBJECT)
+    assert what.takes_failure('train', EventKind.DROPPED)
+    assert not what.takes_failure('unseen_failure', EventKind.DROPPED)
