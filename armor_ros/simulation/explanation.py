@@ -105,7 +105,7 @@ def _facts(
         'direction': 'turned away from the item' if turned else direction,
         'direction_goal': direction,
         'skewed': 'turned against' if abs(event.turn) > _TURNED else 'beside',
-        'misorder': 'opened before the item was carried'
+        'misorder': 'opened before the item was moved'
         if high
         else 'closed before it had come down',
     }

@@ -20,6 +20,12 @@ SOCKET_HALF = (0.060, 0.046)
 
 SOCKET_HEIGHT = 0.040
 
+CABINET_HALF = (0.096, 0.2025)
+"""Half the depth (x) and width (y) of a cabinet of three drawers, metres."""
+
+CABINET_PITCH = 0.135
+CABINET_HEIGHT = 0.087
+
 _SLOT_PLAY = (0.011, 0.006)
 _BOWL_SIDES = 16
 _RIM = 0.63
@@ -113,6 +119,29 @@ def add_socket(spec: Any, center: tuple[float, float], yaw: float, color: Rgb) -
         contype=0,
         conaffinity=0,
     )
+
+
+def add_cabinet(spec: Any, center: tuple[float, float], count: int, color: Rgb) -> None:
+    """Add a low cabinet with room for ``count`` drawers, which slide out towards +x."""
+    depth, width, height = CABINET_HALF[0], count * CABINET_PITCH / 2, CABINET_HEIGHT
+    rgba = [*color, 1.0]
+    dark = [*(_RIM * c for c in color), 1.0]
+    body = spec.worldbody.add_body(pos=[*center, 0.0])
+    body.add_geom(type=BOX, size=[depth, width, 0.003], pos=[0.0, 0.0, 0.003], rgba=dark)
+    body.add_geom(type=BOX, size=[depth, width, 0.003], pos=[0.0, 0.0, height - 0.003], rgba=rgba)
+    body.add_geom(
+        type=BOX,
+        size=[0.004, width, height / 2 - 0.006],
+        pos=[-depth + 0.004, 0.0, height / 2],
+        rgba=rgba,
+    )
+    for k in range(count + 1):
+        body.add_geom(
+            type=BOX,
+            size=[depth, 0.004, height / 2 - 0.006],
+            pos=[0.0, k * CABINET_PITCH - width, height / 2],
+            rgba=dark,
+        )
 
 
 def add_disc(spec: Any, center: tuple[float, float], radius: float, color: Rgb) -> None:

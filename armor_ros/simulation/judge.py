@@ -215,7 +215,9 @@ def _collisions(log: StateLog, task: Task) -> list[Event]:
         event = event_at(log, task, EventKind.COLLISION, begin, item)
         place = event.place if struck >= 0 else task.place_of(log.tcp[begin])
         event = replace(event, place=place, furniture=bool(struck < 0))
-        events.append(task.hard_contact(log, begin, event))
+        told = task.hard_contact(log, begin, event)
+        if told is not None:
+            events.append(told)
     return events
 
 

@@ -3,6 +3,7 @@
 
 from armor_ros.simulation.tasks.base import TASKS, Task
 from armor_ros.simulation.tasks.insert_peg import InsertPeg
+from armor_ros.simulation.tasks.open_drawer import OpenDrawer
 from armor_ros.simulation.tasks.pick_and_lift import PickAndLift
 from armor_ros.simulation.tasks.push_to_target import PushToTarget
 from armor_ros.simulation.tasks.put_into_container import PutIntoContainer
@@ -12,6 +13,7 @@ from armor_ros.simulation.tasks.transport import Order, Transport
 __all__ = [
     'TASKS',
     'InsertPeg',
+    'OpenDrawer',
     'Order',
     'PickAndLift',
     'PushToTarget',

@@ -154,8 +154,12 @@ class Task(ABC):
             return EventKind.PLACED
         return EventKind.WRONG_DESTINATION
 
-    def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event:
-        """Return what a collision is in this task's terms; the collision unless overridden."""
+    def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event | None:
+        """
+        Return what a collision is in this task's terms; the collision itself unless overridden.
+
+        None when a contact so hard belongs to the task.
+        """
         return event
 
     def own_events(self, log: StateLog) -> list[Event]:

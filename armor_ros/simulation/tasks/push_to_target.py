@@ -243,6 +243,11 @@ class PushToTarget(Task):
         """Return the middle of the other target."""
         return [(x, y) for i, (_, x, y) in enumerate(self.targets) if i != self.goal]
 
+    def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event | None:
+        """Leave out what a pushed item does to the table."""
+        pushed = bool(log.touched[sample].all(axis=1).any())
+        return None if pushed and log.struck[sample] < 0 else event
+
     def own_events(self, log: StateLog) -> list[Event]:
         """Return which items were set in motion and how the named one's way ended."""
         pushed = {i: _set_off(log, i) for i in range(len(self.items))}
