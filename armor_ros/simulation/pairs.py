@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
-from armor_ros.simulation.episode import SimulatedEpisode, draw_setup, run_episode
+from armor_ros.simulation.episode import Setup, SimulatedEpisode, draw_setup, run_episode
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures import NOMINAL
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.splits import FAILURE, SUCCESS, Pair, stable_seed
 from armor_ros.simulation.tape import Tape
+from armor_ros.simulation.weakening import weaken
 
-# In one scene: for a success in spite of an injection, or for a failure.
-_MODES_TRIED = 3
+# In one scene: until one fails; and weakened, until one succeeds.
+_MODES_TRIED = 2
+_WEAKENED_TRIED = 2
+_WEAKNESS = (0.25, 0.65)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ def find_pair(recipe: Recipe, pair: Pair) -> Found:
     """
     Simulate scene after scene until one gives a success and a failure of nearly one length.
 
-    A perturbed attempt that succeeds all the same is taken for the success. Depends on the recipe
+    An injection that does no harm is taken for the success; where one is wanted and none came, a
+    weakened one is tried. Depends on the recipe
     and the pair alone.
     """
     tried: list[tuple[str, str]] = []
@@ -73,29 +78,47 @@ def _try_scene(
     recipe: Recipe, pair: Pair, attempt: int, tried: list[tuple[str, str]]
 ) -> dict[str, Take] | None:
     seed = stable_seed(recipe.seed, pair.split, pair.number, attempt)
+    domain = recipe.splits[pair.split].domain
+    planned = pair.mode if 2 * attempt <= recipe.attempts else ''
+    order = _modes(recipe, pair, planned, seed)
     successes: list[Take] = []
     failures: list[Take] = []
-    planned = pair.mode if 2 * attempt <= recipe.attempts else ''
-    for mode in _modes(recipe, pair, planned, seed):
-        if failures and (successes or not pair.perturbed):
-            break
-        take = _run(recipe, pair, seed, mode, tried)
+    for mode in order[:_MODES_TRIED]:
+        take = _run(recipe, draw_setup(seed, mode, pair.task, domain), tried)
         if take.cause is None:
             successes.append(take)
         elif recipe.takes_failure(pair.split, take.cause):
             failures.append(take)
+            break
     if not failures:
         return None
+    if not successes and pair.perturbed:
+        successes += _weakened(recipe, pair, order[::-1], seed, tried)
     if not successes:
-        take = _run(recipe, pair, seed, NOMINAL, tried)
-        if take.kind == FAILURE:
+        take = _run(recipe, draw_setup(seed, NOMINAL, pair.task, domain), tried)
+        if take.cause is not None:
             return None
         successes.append(take)
-    success = successes[0]
-    failure = min(failures, key=lambda take: abs(take.seconds - success.seconds))
+    success, failure = successes[0], failures[0]
     if abs(failure.seconds - success.seconds) > recipe.length_difference:
         return None
     return {SUCCESS: success, FAILURE: failure}
+
+
+def _weakened(
+    recipe: Recipe, pair: Pair, order: list[str], seed: int, tried: list[tuple[str, str]]
+) -> list[Take]:
+    """Return a success in spite of a weakened injection, if one of a few is a success."""
+    rng = np.random.default_rng((seed, 4))
+    domain = recipe.splits[pair.split].domain
+    shares = ((mode, float(rng.uniform(*_WEAKNESS))) for mode in order)
+    setups = (weaken(seed, mode, pair.task, domain, share) for mode, share in shares)
+    left = (setup for setup in setups if setup is not None)
+    for setup in itertools.islice(left, _WEAKENED_TRIED):
+        take = _run(recipe, setup, tried)
+        if take.cause is None:
+            return [take]
+    return []
 
 
 def _modes(recipe: Recipe, pair: Pair, planned: str, seed: int) -> list[str]:
@@ -103,14 +126,11 @@ def _modes(recipe: Recipe, pair: Pair, planned: str, seed: int) -> list[str]:
     weights = recipe.modes_of(pair.split, pair.task)
     rng = np.random.default_rng((seed, 3))
     keys = {mode: rng.exponential() / weight for mode, weight in weights.items()}
-    order = sorted(weights, key=lambda mode: (mode != planned, keys[mode]))
-    return order[: _MODES_TRIED if pair.perturbed else 2]
+    return sorted(weights, key=lambda mode: (mode != planned, keys[mode]))
 
 
-def _run(recipe: Recipe, pair: Pair, seed: int, mode: str, tried: list[tuple[str, str]]) -> Take:
-    domain = recipe.splits[pair.split].domain
+def _run(recipe: Recipe, setup: Setup, tried: list[tuple[str, str]]) -> Take:
     tape = Tape()
-    episode = run_episode(draw_setup(seed, mode, pair.task, domain), tape, style=recipe.style)
-    take = Take(episode, tape)
-    tried.append((mode, SUCCESS if take.cause is None else take.cause.value))
+    take = Take(run_episode(setup, tape, style=recipe.style), tape)
+    tried.append((setup.mode, SUCCESS if take.cause is None else take.cause.value))
     return take

@@ -11,6 +11,7 @@ import pytest
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.simulation import pairs
+from armor_ros.simulation.episode import Setup
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures import FAILURES
 from armor_ros.simulation.recipe import Recipe
@@ -49,10 +50,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], Fake
     def use(outcome: Callable[[str, int], FakeTake]) -> list:
         seen: list[tuple[int, str]] = []
 
-        def run(recipe: Any, pair: Any, seed: int, mode: str, tried: list) -> FakeTake:
-            seen.append((seed, mode))
-            take = outcome(mode, len(seen))
-            tried.append((mode, take.kind))
+        def run(recipe: Any, setup: Setup, tried: list) -> FakeTake:
+            seen.append((setup.seed, setup.mode))
+            take = outcome(setup.mode, len(seen))
+            tried.append((setup.mode, take.kind))
             return take
 
         monkeypatch.setattr(pairs, '_run', run)
@@ -81,12 +82,20 @@ def test_a_perturbed_success_is_taken_for_the_success(runs: Any) -> None:
     assert found.takes['failure'].mode not in ('slip', 'nominal')
 
 
-def test_more_modes_are_tried_where_a_perturbed_success_is_asked_for(runs: Any) -> None:
-    seen = runs(ideal)
+def test_a_weakened_injection_is_tried_where_a_perturbed_success_is_asked_for(runs: Any) -> None:
+    seen = runs(lambda mode, _: FakeTake('success' if 'weak' in mode else 'failure', mode))
     found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=True))
     assert seen[0][1] == 'slip'
-    assert len(seen) == 4
+    assert len(seen) == 2
+    assert found.takes['success'].mode.startswith('weak_')
+
+
+def test_the_nominal_attempt_where_weakened_ones_fail_too(runs: Any) -> None:
+    seen = runs(ideal)
+    found = pairs.find_pair(recipe(), first_pair(recipe(), perturbed=True))
     assert found.takes['success'].mode == 'nominal'
+    assert len(seen) == 4
+    assert sum(mode.startswith('weak_') for _, mode in seen) == 2
 
 
 def test_another_scene_where_the_nominal_attempt_fails(runs: Any) -> None:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Weakened injections: part of the way from an undisturbed plan to a spoiled one.
+
+Most of these attempts succeed, and they move like failures do: a grasp beside the middle, a
+goal that is a little off. Without them every success would be the ideal motion, and the motion
+alone would tell the outcome.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from armor_ros.simulation.episode import Setup, draw_setup
+from armor_ros.simulation.failures import NOMINAL
+
+WEAK = 'weak_'
+"""Stands before the name of a mode that was injected in part."""
+
+
+def weaken(seed: int, mode: str, task: str, domain: str, share: float) -> Setup | None:
+    """
+    Return the set-up of a seed with a mode injected to the given share, 0 to 1.
+
+    Lengths, angles, forces and times lie between those of the two plans; all else, such as the
+    item that is taken, is as in the undisturbed one. None where nothing is left of the injection,
+    or the mode needs another scene.
+    """
+    nominal = draw_setup(seed, NOMINAL, task, domain)
+    spoiled = draw_setup(seed, mode, task, domain)
+    if spoiled.scene != nominal.scene:
+        return None
+    changes = {}
+    for field in dataclasses.fields(nominal.plan):
+        own, other = getattr(nominal.plan, field.name), getattr(spoiled.plan, field.name)
+        between = _between(own, other, share)
+        if between != own:
+            changes[field.name] = between
+    if not changes:
+        return None
+    plan = dataclasses.replace(nominal.plan, **changes)
+    return dataclasses.replace(nominal, plan=plan, mode=WEAK + mode)
+
+
+def _between(own: Any, other: Any, share: float) -> Any:
+    if type(own) is float and type(other) is float:
+        return own + share * (other - own)
+    if type(own) is tuple and type(other) is tuple and len(own) == len(other):
+        return tuple(_between(a, b, share) for a, b in zip(own, other, strict=True))
+    return own
