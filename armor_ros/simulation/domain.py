@@ -15,8 +15,9 @@ Vector3 = tuple[float, float, float]
 
 _EVERYDAY_COLORS = ('red', 'blue', 'green', 'yellow', 'orange', 'purple', 'white', 'black')
 _UNSEEN_COLORS = ('pink', 'turquoise', 'brown', 'gray', 'yellow', 'blue')
-_EVERYDAY_SHAPES = ('can', 'box', 'bottle', 'ball', 'carton')
-_UNSEEN_SHAPES = ('jar', 'brick', 'can', 'ball')
+_PLAIN_SHAPES = ('can', 'box', 'bottle', 'ball', 'carton')
+_EVERYDAY_SHAPES = (*_PLAIN_SHAPES, 'parcel')
+_UNSEEN_SHAPES = ('jar', 'brick', 'can', 'ball', 'parcel')
 
 _CAMERAS: dict[str, tuple[Vector3, Vector3, float]] = {
     'front': ((1.44, 0.0, 0.74), (0.38, 0.0, 0.245), 53.0),
@@ -69,7 +70,8 @@ class DomainSettings:
     totes, metres, which moves by up to ``tote_shift``. Tables, totes and skies take one of the
     given colours, ``vary`` (0 to 1) scales how much light, tint and cameras differ; cameras also
     move by ``camera_offset``, metres. ``carry_height``, metres, and ``pause``, seconds, bound
-    habits of the robot that mean nothing.
+    habits of the robot that mean nothing. ``adjacent`` is how often a distractor in a tote stands
+    right beside the item.
     """
 
     name: str
@@ -84,6 +86,7 @@ class DomainSettings:
     camera_offset: Vector3 = (0.0, 0.0, 0.0)
     carry_height: tuple[float, float] = (0.25, 0.32)
     pause: float = 0.0
+    adjacent: float = 0.0
 
     def draw_look(self, rng: np.random.Generator) -> Look:
         """Draw how one cell looks."""
@@ -149,9 +152,10 @@ _TRAIN = {
     'vary': 1.0,
     'carry_height': (0.22, 0.35),
     'pause': 0.7,
+    'adjacent': 0.35,
 }
 
-PLAIN = DomainSettings('plain')
+PLAIN = DomainSettings('plain', shapes=_PLAIN_SHAPES)
 TRAIN = DomainSettings('train', **_TRAIN)  # type: ignore[arg-type]
 UNSEEN_OBJECTS = DomainSettings(
     'unseen_objects',
@@ -170,6 +174,7 @@ UNSEEN_WORKSPACE = DomainSettings(
     camera_offset=(-0.02, 0.22, 0.10),
     carry_height=(0.22, 0.35),
     pause=0.7,
+    adjacent=0.35,
 )
 
 DOMAINS: dict[str, DomainSettings] = {

@@ -27,7 +27,7 @@ LEAD_TICKS = 50
 """Ticks (20 ms) before the task begins and after it ended; items come to rest in them."""
 
 _WORDING = 1
-_SCENES = 50
+_SCENES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,8 @@ def run_episode(
     ``style`` is that of the explanation.
     """
     cell = Cell(setup.scene, setup.look)
+    if setup.plan.stuck is not None:
+        cell.stick(*setup.plan.stuck)
     policy = Controller(cell, setup.plan)
     logger = StateLogger()
 

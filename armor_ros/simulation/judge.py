@@ -35,6 +35,8 @@ _BUMP = 15
 _BUMP_AFTER = 3
 # Samples (one second): where an item was before the fingers came near it.
 _BEFORE = 50
+# Samples: a lid that is open for longer counts even if it falls shut again.
+_SPILL = 25
 # Radians: a lid that is open further than this does not count as closed.
 _LID_OPEN = 0.5
 
@@ -102,7 +104,7 @@ def _hold_events(log: StateLog, task: Task, item: int, begin: int, end: int) -> 
         return events
     opened = np.flatnonzero(~log.closing[lift:])
     release = lift + int(opened[0]) if len(opened) else len(log) - 1
-    if _moved(log, item, lift, release - 1) > _LOST:
+    if _lost(log, item, lift, release - 1):
         slip = _slip_begin(log, item, lift, end)
         bumps = _bump(log, task, item, max(lift, slip - _BUMP), slip + _BUMP_AFTER)
         dropped = event_at(log, task, EventKind.DROPPED, slip, item)
@@ -152,6 +154,13 @@ def _multi_pick(log: StateLog, task: Task, item: int, lift: int, end: int) -> li
     others = tuple(int(i) for i in np.flatnonzero(along[firsts[0]]))
     event = event_at(log, task, EventKind.MULTI_PICK, lift + int(firsts[0]), item)
     return [replace(event, others=others)]
+
+
+def _lost(log: StateLog, item: int, lift: int, sample: int) -> bool:
+    """Tell whether a held item left the fingers; one whose lid opens may move in them."""
+    if np.abs(log.lids[lift : sample + 1, item]).max() > _LID_OPEN:
+        return not log.touched[sample, item].any()
+    return _moved(log, item, lift, sample) > _LOST
 
 
 def _slip_begin(log: StateLog, item: int, lift: int, end: int) -> int:
@@ -222,11 +231,11 @@ def _collisions(log: StateLog, task: Task) -> list[Event]:
 
 
 def _opened(log: StateLog, task: Task) -> list[Event]:
-    """Return the moments at which lids opened that stayed open."""
+    """Return the moments at which lids opened that stayed open, or long enough to spill."""
     events = []
-    for item in np.flatnonzero(np.abs(log.lids[-1]) > _LID_OPEN):
-        closed = np.flatnonzero(np.abs(log.lids[:, item]) <= _LID_OPEN)
-        first = int(closed[-1]) + 1 if len(closed) else 0
+    opened = np.abs(log.lids) > _LID_OPEN
+    for item in np.flatnonzero(opened[-1] | (opened.sum(axis=0) > _SPILL)):
+        first = int(np.flatnonzero(opened[:, item])[0])
         events.append(event_at(log, task, EventKind.OPENED, first, int(item)))
     return events
 

@@ -36,7 +36,8 @@ class Plan:
     scales all motions; ``pause`` is a wait, seconds, before the item is carried.
     ``fade_force`` is the force, newtons, to which the grip weakens at the fraction ``fade_at``
     of the way to the destination. ``watches_grip`` tells whether the robot's stack looks at the
-    gripper's width on the way, or once after lifting only. ``deviations`` names steps that go
+    gripper's width on the way, or once after lifting only. ``stuck`` are two
+    items that hang together, by accident. ``deviations`` names steps that go
     otherwise than they should: the constants of this module.
     """
 
@@ -54,6 +55,7 @@ class Plan:
     grip_width: float = 0.0
     grip_force: float = GRIP_FORCE
     pause: float = 0.0
+    stuck: tuple[int, int] | None = None
     deviations: frozenset[str] = frozenset()
 
 

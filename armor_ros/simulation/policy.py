@@ -68,6 +68,7 @@ class Controller:
         self._ik = InverseKinematics(cell)
         self._joints = HOME.copy()
         self._yaw = 0.0
+        self._hold_height = 0.0
         self.closed = False
         self.result = Result(TaskStatus.UNKNOWN, '')
 
@@ -91,6 +92,7 @@ class Controller:
         plan = self.plan
         for attempt in range(ATTEMPTS):
             point, yaw = self.see(plan.item)
+            self._hold_height = point[2] - self.task.items[plan.item].z
             above = np.array([point[0], point[1], max(plan.carry_height - 0.08, 0.2)])
             yield from self.move(above, yaw, 0.5 if attempt else 1.0)
             if steps.CLOSE_FIRST in plan.deviations:
@@ -128,8 +130,7 @@ class Controller:
         """Lower the item until its bottom is ``gap`` above ``bottom``, metres; open; rise."""
         plan = self.plan
         turned = self._turned(yaw)
-        shape = SHAPES[self.task.items[plan.item].shape]
-        height = bottom + shape.grasp + gap + plan.goal_error[2]
+        height = bottom + self._hold_height + gap + plan.goal_error[2]
         if steps.NO_LOWERING in plan.deviations:
             height = plan.carry_height
         for _ in self.motion(np.array([*self._place(), height]), turned, 0.75):

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from armor_ros.simulation.domain import PLAIN_LOOK, Look
 from armor_ros.simulation.engine import mujoco
+from armor_ros.simulation.items import item_body, lid_body, lid_joint
 from armor_ros.simulation.plan import GRIP_FORCE
 from armor_ros.simulation.tasks.base import Task
-from armor_ros.simulation.world import TIMESTEP_NS, build_model, item_body, lid_joint
+from armor_ros.simulation.world import TIMESTEP_NS, build_model, glue
 
 Vector = npt.NDArray[np.float64]
 
@@ -41,6 +42,10 @@ class Cell:
         self._tcp = self.model.site('tcp').id
         self._bodies = [self.model.body(item_body(i)).id for i in range(len(scene.items))]
         self._item_of_body = {body: i for i, body in enumerate(self._bodies)}
+        for i in range(len(scene.items)):
+            lid = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, lid_body(i))
+            if lid >= 0:
+                self._item_of_body[lid] = i
         self._finger_of_body = {
             self.model.body('left_finger').id: 0,
             self.model.body('right_finger').id: 1,
@@ -118,10 +123,9 @@ class Cell:
         """Return the angles of the items' lids, (N,) radians; 0 for items without a lid."""
         return np.array([0.0 if a < 0 else self.data.qpos[a] for a in self._lids])
 
-    def set_friction(self, index: int, friction: float) -> None:
-        """Set the sliding friction of an item against all that touches it."""
-        geoms = self.model.geom_bodyid == self._bodies[index]
-        self.model.geom_friction[geoms, 0] = friction
+    def stick(self, first: int, second: int) -> None:
+        """Let two items that stand side by side hang together from now on."""
+        self.data.eq_active[self.model.equality(glue(first, second)).id] = 1
 
     def item_positions(self) -> Vector:
         """Return the centres of all items, (N, 3) metres."""

@@ -62,7 +62,7 @@ class Shape:
     A kind of item; metres and kilograms.
 
     ``grasp`` is the height of the fingertips' centre above the item's bottom when they grasp it;
-    ``round`` items look the same from all sides.
+    ``half_length`` is half its size along its own x; ``round`` items look the same from all sides.
     """
 
     name: str
@@ -70,22 +70,24 @@ class Shape:
     grasp: float
     mass: float
     round: bool
+    half_length: float = 0.034
 
 
 SHAPES: dict[str, Shape] = {
     shape.name: shape
     for shape in (
-        Shape('can', height=0.100, grasp=0.072, mass=0.18, round=True),
-        Shape('box', height=0.070, grasp=0.048, mass=0.16, round=False),
-        Shape('bottle', height=0.112, grasp=0.078, mass=0.20, round=True),
-        Shape('ball', height=0.064, grasp=0.036, mass=0.10, round=True),
-        Shape('carton', height=0.105, grasp=0.078, mass=0.20, round=False),
-        Shape('jar', height=0.076, grasp=0.050, mass=0.20, round=True),
-        Shape('brick', height=0.060, grasp=0.040, mass=0.22, round=False),
+        Shape('can', height=0.100, grasp=0.072, mass=0.18, round=True, half_length=0.0305),
+        Shape('box', height=0.070, grasp=0.048, mass=0.16, round=False, half_length=0.0345),
+        Shape('bottle', height=0.112, grasp=0.078, mass=0.20, round=True, half_length=0.0280),
+        Shape('ball', height=0.064, grasp=0.036, mass=0.10, round=True, half_length=0.0322),
+        Shape('carton', height=0.105, grasp=0.078, mass=0.20, round=False, half_length=0.0305),
+        Shape('jar', height=0.076, grasp=0.050, mass=0.20, round=True, half_length=0.0335),
+        Shape('brick', height=0.060, grasp=0.040, mass=0.22, round=False, half_length=0.0380),
         Shape('puck', height=0.045, grasp=0.026, mass=0.12, round=True),
         Shape('peg', height=0.110, grasp=0.080, mass=0.12, round=False),
         Shape('drawer', height=0.070, grasp=0.096, mass=0.40, round=False),
-        Shape('block', height=0.050, grasp=0.028, mass=0.12, round=False),
+        Shape('parcel', height=0.110, grasp=0.050, mass=0.20, round=False, half_length=0.0285),
+        Shape('block', height=0.050, grasp=0.028, mass=0.12, round=False, half_length=0.0250),
     )
 }
 

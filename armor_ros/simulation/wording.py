@@ -84,7 +84,7 @@ OBSERVATIONS: dict[EventKind, tuple[str, ...]] = {
         'The smooth motion is disrupted {when} when the robot runs into {struck}.',
     ),
     EventKind.OPENED: (
-        'The {item} opens while the robot handles it {when}: its lid stands open at the end.',
+        'The {item} opens while the robot handles it {when}: its lid comes away from the box.',
         'I can see the lid of the {item} come open {when}. The item is no longer in the '
         'condition in which it was.',
     ),

@@ -6,7 +6,7 @@ import pytest
 
 from armor_ros.errors import ArmorError
 from armor_ros.simulation.domain import DOMAINS
-from armor_ros.simulation.scene import TOTE_HALF, free_tote_spot
+from armor_ros.simulation.scene import SHAPES, TOTE_HALF, free_tote_spot
 from armor_ros.simulation.tasks import Order, Transport
 
 
@@ -38,8 +38,24 @@ def test_items_and_the_drop_keep_apart_inside_their_totes(seed, domain):
         center = scene.totes[tote]
         assert abs(x - center[0]) < TOTE_HALF[0] - 0.04
         assert abs(y - center[1]) < TOTE_HALF[1] - 0.06
+    side_by_side = {frozenset(pair) for pair in scene.sticky}
     for i, (tote, x, _) in enumerate(spots):
-        assert all(abs(x - other[1]) > 0.08 for other in spots[:i] if other[0] == tote)
+        for k, other in enumerate(spots[:i]):
+            if other[0] == tote and frozenset((i, k)) not in side_by_side:
+                assert abs(x - other[1]) > 0.08
+
+
+def test_some_items_of_the_train_domain_stand_side_by_side_without_touching():
+    scenes = [draw(seed) for seed in range(60)]
+    together = [scene for scene in scenes if scene.sticky]
+    assert 8 < len(together) < 40
+    for scene in together:
+        ((first, second),) = scene.sticky
+        a, b = scene.items[first], scene.items[second]
+        gap = abs(a.x - b.x) - SHAPES[a.shape].half_length - SHAPES[b.shape].half_length
+        assert 0.0 < gap < 0.005
+        assert first == scene.target
+    assert not any(draw(seed, 'plain').sticky for seed in range(60))
 
 
 def test_free_spot_is_far_from_items():

@@ -11,6 +11,7 @@ import numpy as np
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures.base import Failure, register
 from armor_ros.simulation.plan import NO_CHECK, Plan
+from armor_ros.simulation.scene import SHAPES
 from armor_ros.simulation.tasks.base import Task
 
 
@@ -46,6 +47,42 @@ class IncompleteGrasp(Failure):
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
         """Leave the fingers a few millimetres wider than any item."""
         return replace(plan, grip_width=float(rng.uniform(0.068, 0.074)))
+
+
+@register
+class ItemOpened(Failure):
+    """Take a parcel by its lid: what is lifted by it opens."""
+
+    name: ClassVar[str] = 'item_opened'
+    family: ClassVar[str] = 'item opened'
+    kinds: ClassVar[frozenset[EventKind]] = frozenset({EventKind.OPENED})
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """See the parcel as much too high as its lid is above the place to hold it."""
+        shape = SHAPES[task.named.shape]
+        lid = shape.height - shape.grasp - 0.013 + float(rng.uniform(-0.002, 0.003))
+        return replace(plan, sight_error=(*plan.sight_error[:2], lid))
+
+    def applies(self, task: Task) -> bool:
+        """Tell whether the item has a lid."""
+        return task.named.shape == 'parcel'
+
+
+@register
+class MultiPick(Failure):
+    """Let the item stick to the one beside it, so that both are lifted."""
+
+    name: ClassVar[str] = 'multi_pick'
+    family: ClassVar[str] = 'multi-pick'
+    kinds: ClassVar[frozenset[EventKind]] = frozenset({EventKind.MULTI_PICK})
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Glue the two."""
+        return replace(plan, stuck=task.sticky[0])
+
+    def applies(self, task: Task) -> bool:
+        """Tell whether an item stands right beside the named one."""
+        return bool(task.sticky)
 
 
 @register

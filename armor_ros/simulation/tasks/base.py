@@ -112,6 +112,11 @@ class Task(ABC):
         return self.named.x, self.named.y
 
     @property
+    def sticky(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of items that stand so close that they could stick together; none by default."""
+        return ()
+
+    @property
     def named(self) -> Item:
         """The item that the instruction names first."""
         return self.items[self.target]

@@ -234,16 +234,19 @@ class OpenDrawer(Task):
         from armor_ros.simulation.judge import runs  # the judge imports tasks
 
         events = []
+        pulls = []
         for item in range(len(self.items)):
             way = log.items[:, item, 0] - log.items[0, item, 0]
             pulled = np.flatnonzero(way > _CLOSED_TO)
             if len(pulled):
                 kind = EventKind.MOVED if item == self.target else EventKind.WRONG_OBJECT
                 events.append(self._event(log, kind, int(pulled[0]), item))
+                pulls.append(int(pulled[0]))
         for begin, end in runs(log.closing):
             held = np.flatnonzero(log.touched[begin : end + 1].all(axis=2).sum(axis=0) > 3)
             if not len(held):
-                events.append(self._empty(log, begin, end))
+                if not any(begin <= pull <= end for pull in pulls):  # one can hook a handle
+                    events.append(self._empty(log, begin, end))
             elif int(held[0]) == self.target:
                 events += self._let_go(log, begin, end)
         return events
@@ -254,7 +257,8 @@ class OpenDrawer(Task):
         met = begin + int(np.flatnonzero(log.width[begin : end + 1] <= smallest + 0.002)[0])
         off = log.tcp[begin] - self._grip_point(log, begin)
         kind = EventKind.MISSED
-        if off[2] > _HIGH and log.tcp[begin : end + 1, 2].min() < log.tcp[begin, 2] - _HIGH:
+        down = log.tcp[begin : end + 1, 2].min() < log.tcp[begin, 2] - _HIGH
+        if off[2] > _HIGH and abs(off[1]) < _HIGH and down:
             kind = EventKind.WRONG_SEQUENCE
         elif smallest > _EMPTY and not log.touched[begin : end + 1].any():
             kind = EventKind.INCOMPLETE_GRASP

@@ -36,10 +36,11 @@ _OPENING = 0.018
 # Metres: other items keep so far away from the way of the push.
 _CLEARANCE = 0.10
 # Metres: an item has been pushed when it moved so far; it has stopped when it moves less than
-# so much more; the fingers are down below so high.
+# so much more; the fingers are down below so high, and above an item when so near to it.
 _MOVED = 0.02
 _STOPPED = 0.004
 _LOW = 0.07
+_ABOVE = 0.03
 _UPRIGHT = 0.7
 
 
@@ -81,8 +82,8 @@ class PushToTarget(Task):
         EventKind.WRONG_DESTINATION: (
             'The robot pushes the {item} the wrong way: it stops {when} and ends {rest}, not '
             '{aim}.',
-            'I can see the {item} being pushed {rest}, where it stops {when}, although it should '
-            'be {aim}.',
+            'I can see the {item} being pushed to a goal that was not asked for: it stops {when} '
+            'and ends {rest}, although it should be {aim}.',
         ),
         EventKind.MISPLACED: (
             'The {item} is pushed, but it stops {when} {distance} {direction_goal} and is not '
@@ -112,7 +113,7 @@ class PushToTarget(Task):
         ),
         EventKind.WRONG_DESTINATION: (
             'No, the robot gripper pushed the {item} to the wrong place, {rest}.',
-            'No, the robot gripper pushed the {item} {rest}, not {aim}.',
+            'No, the robot gripper left the {item} {rest}, not {aim}.',
         ),
         EventKind.MISPLACED: (
             'No, the robot gripper left the {item} with an offset along the {axis} direction.',
@@ -287,7 +288,8 @@ class PushToTarget(Task):
         away = log.tcp - log.items[:, self.target]
         flat = np.hypot(away[:, 0], away[:, 1])
         low = np.flatnonzero(log.tcp[:, 2] < _LOW)
-        if len(low) and flat[low].min() > RADIUS + _REACH:
+        passed = len(low) and flat[: low[0]].min(initial=np.inf) < _ABOVE
+        if passed and flat[low].min() > RADIUS + _REACH:
             return [self._event(log, EventKind.WRONG_SEQUENCE, int(low[0]))]
         sides = np.where(log.closing, np.linalg.norm(away, axis=1), np.inf)
         nearest = int(np.argmin(sides))

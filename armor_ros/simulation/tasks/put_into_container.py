@@ -61,6 +61,7 @@ class PutIntoContainer(Task):
         'translation_z',
         'rotation_offset',
         'goal_offset',
+        'item_opened',
         'wrong_sequence',
         'wrong_object',
         'wrong_destination',

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from armor_ros.simulation.statelog import StateLog
 
 
+GAP = 0.002
+"""Distance between two items that stand side by side, metres."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A transport that is asked for: colour and shape of the item, totes as indices."""
@@ -78,6 +82,8 @@ class Transport(Task):
         'rotation_offset',
         'wrong_sequence',
         'collision',
+        'item_opened',
+        'multi_pick',
         'nothing_transported',
     )
 
@@ -117,6 +123,9 @@ class Transport(Task):
             else:
                 chosen = [free.pop() for _ in range(int(rng.integers(0, 3)))]
             spots = tote_spots(rng, center, 3)
+            if tote == order.source and domain.adjacent and rng.random() < domain.adjacent:
+                items += _side_by_side(rng, names, tote, center)
+                continue
             items += [
                 Item(color, shape, tote, x, y, float(rng.uniform(-0.4, 0.4)))
                 for (color, shape), (x, y) in zip(chosen, spots, strict=False)
@@ -162,6 +171,15 @@ class Transport(Task):
     def _goal(self) -> str:
         return tote_name(self.destination)
 
+    @property
+    def sticky(self) -> tuple[tuple[int, int], ...]:
+        """The item and the one right beside it, if there is one."""
+        return tuple(
+            (self.target, i)
+            for i in self.others()
+            if self.items[i].y == self.named.y and abs(self.items[i].x - self.named.x) < 0.08
+        )
+
     def furnish(self, spec: Any, look: Look) -> None:
         """Add the three totes."""
         for tote, center in enumerate(self.totes):
@@ -203,6 +221,19 @@ class Transport(Task):
         third = next(t for t in range(len(self.totes)) if t not in (self.source, self.destination))
         elsewhere = replace(self, destination=third)
         return (elsewhere, *(replace(self, target=i) for i in self.others()))
+
+
+def _side_by_side(
+    rng: np.random.Generator, names: list[tuple[str, str]], tote: int, center: tuple[float, float]
+) -> list[Item]:
+    """Place three items in a tote: the second right beside the first along x, the third apart."""
+    sign = float(rng.choice((-1.0, 1.0)))
+    x = center[0] + sign * float(rng.uniform(-0.03, -0.015))
+    y = center[1] + float(rng.uniform(-0.05, 0.05))
+    beside = x + sign * (sum(SHAPES[shape].half_length for _, shape in names[:2]) + GAP)
+    apart = x - sign * float(rng.uniform(0.085, 0.092))
+    places = ((x, y, 0.0), (beside, y, 0.0), (apart, y, float(rng.uniform(-0.4, 0.4))))
+    return [Item(*name, tote, *place) for name, place in zip(names, places, strict=True)]
 
 
 def _without(names: tuple[str, ...], name: str) -> list[str]:
