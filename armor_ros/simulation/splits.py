@@ -74,7 +74,12 @@ def _plan_split(recipe: Recipe, name: str) -> list[Pair]:
     failures = split.episodes - successes
     count = max(successes, failures)
     rng = np.random.default_rng(stable_seed(recipe.seed, name, 'plan'))
-    tasks = apportion(count, recipe.tasks_of(name))
+
+    def shuffled(weights: dict[str, float]) -> dict[str, float]:
+        # or in a small split the same few would come in every task
+        return {key: weights[key] for key in rng.permutation(list(weights)).tolist()}
+
+    tasks = apportion(count, shuffled(recipe.tasks_of(name)))
     groups = [np.flatnonzero([task == own for own in tasks]) for task in dict.fromkeys(tasks)]
     modes = [''] * count
     for group in groups:
@@ -99,7 +104,7 @@ def _plan_split(recipe: Recipe, name: str) -> list[Pair]:
         turning = {m: weight for m, weight in weights.items() if FAILURES[m].kinds & _TURNING}
         for part, own in ((twins, turning or weights), (set(range(count)) - twins, weights)):
             members = [int(index) for index in rng.permutation(group) if index in part]
-            for index, mode in zip(members, apportion(len(members), own), strict=True):
+            for index, mode in zip(members, apportion(len(members), shuffled(own)), strict=True):
                 modes[index] = mode
     sparse = [index for index in rng.permutation(count).tolist() if index not in dense]
     lies = {

@@ -36,6 +36,13 @@ def test_modes_come_by_their_weights() -> None:
     assert Counter(pair.mode for pair in pairs) == {'slip': 75, 'wrong_object': 25}
 
 
+def test_a_small_split_has_several_modes_and_tasks() -> None:
+    data = {'splits': {f'split{n}': {'episodes': 2} for n in range(40)}}
+    pairs = plan_pairs(config_from_dict(Recipe, data))
+    assert len({pair.task for pair in pairs}) >= 4
+    assert len({pair.mode for pair in pairs}) >= 6
+
+
 def test_shares_are_counted_and_mixed() -> None:
     pairs = plan(episodes=400, dense=0.1, twins=0.25, perturbed=0.5)
     assert sum(pair.dense for pair in pairs) == 20
