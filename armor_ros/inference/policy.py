@@ -11,7 +11,7 @@ from armor_ros.episodes.diagnosis import RefinementSettings
 from armor_ros.inference.algorithm2 import Detection, Explanation
 from armor_ros.inference.drafts import Drafter
 from armor_ros.inference.errors import Canceled, OutOfTime
-from armor_ros.inference.generation import generate
+from armor_ros.inference.generation import Generated, generate
 from armor_ros.inference.prefix import SharedPrefix
 from armor_ros.inference.sampling import entropies, uniforms
 from armor_ros.model.attention import causal_bias
@@ -54,6 +54,20 @@ class ModelPolicy:
 
     def explain(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Explanation]:
         """Return a sampled explanation given each trajectory's previous answer."""
+        if self._settings.temperature == 0.0:
+            # Without chance, the same prompt has the same answer, to the last digit.
+            different = list(dict.fromkeys(previous))
+        else:
+            different = list(previous)
+        generated = self._generate(different, round_index)
+        decode = self._model.prompts.decode
+        answers = [Explanation(decode(text.tokens), text.entropy) for text in generated]
+        if len(different) == len(previous):
+            return answers
+        return [answers[different.index(answer)] for answer in previous]
+
+    def _generate(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Generated]:
+        """Sample a text for each previous answer."""
         settings, prompts = self._settings, self._model.prompts
         numbers = torch.stack(
             [
@@ -66,7 +80,7 @@ class ModelPolicy:
             self._drafter.begin_round(
                 [prompts.explanation_tokens(text) if text else [] for text in texts]
             )
-        generated = generate(
+        return generate(
             self._prefix,
             [prompts.reasoning_suffix(answer) for answer in previous],
             numbers,
@@ -75,7 +89,6 @@ class ModelPolicy:
             drafter=self._drafter,
             out_of_time=self._out_of_time if round_index == 0 else self._check_time,
         )
-        return [Explanation(prompts.decode(text.tokens), text.entropy) for text in generated]
 
     def _check_time(self) -> bool:
         """Return False; raises OutOfTime when the deadline has passed."""
