@@ -170,8 +170,8 @@ def _add_block(body: Any, half: float, solid: dict[str, Any], light: dict[str, A
 
 
 def _add_puck(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:
-    body.add_geom(type=CYLINDER, size=[0.028, half, 0.0], **solid)
-    body.add_geom(type=CYLINDER, size=[0.014, half + 0.0005, 0.0], **light)
+    body.add_geom(type=CYLINDER, size=[0.032, half, 0.0], **solid)
+    body.add_geom(type=CYLINDER, size=[0.016, half + 0.0005, 0.0], **light)
 
 
 def _add_peg(body: Any, half: float, solid: dict[str, Any], light: dict[str, Any]) -> None:

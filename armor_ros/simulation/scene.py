@@ -83,7 +83,7 @@ SHAPES: dict[str, Shape] = {
         Shape('carton', height=0.105, grasp=0.078, mass=0.20, round=False, half_length=0.0305),
         Shape('jar', height=0.076, grasp=0.050, mass=0.20, round=True, half_length=0.0335),
         Shape('brick', height=0.060, grasp=0.040, mass=0.22, round=False, half_length=0.0380),
-        Shape('puck', height=0.045, grasp=0.026, mass=0.12, round=True),
+        Shape('puck', height=0.038, grasp=0.024, mass=0.12, round=True),
         Shape('peg', height=0.110, grasp=0.080, mass=0.12, round=False),
         Shape('drawer', height=0.070, grasp=0.096, mass=0.40, round=False),
         Shape('parcel', height=0.110, grasp=0.050, mass=0.20, round=False, half_length=0.0285),

@@ -31,7 +31,7 @@ _PUSHABLE = ('block', 'puck')
 _REACH = 0.030
 _TIP = 0.0105
 _STANDOFF = 0.045
-_HEIGHT = 0.022
+_HEIGHT = 0.020
 _OPENING = 0.018
 # Metres: other items keep so far away from the way of the push.
 _CLEARANCE = 0.10
