@@ -20,10 +20,12 @@ from armor_ros.errors import ArmorError
 from armor_ros.simulation.engine import make_renderer, mujoco
 from armor_ros.simulation.policy import TICK_STEPS
 from armor_ros.simulation.robot import ARM_JOINTS, FINGER_JOINTS, Cell
+from armor_ros.simulation.transforms import transforms_of
 from armor_ros.simulation.world import CAMERAS
 
 CAMERA_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 JOINT_STATE_TYPE = 'sensor_msgs/msg/JointState'
+TF_TYPE = 'tf2_msgs/msg/TFMessage'
 
 _JPEG_QUALITY = 75
 _STILL = 2e-5  # metres and radians
@@ -151,6 +153,7 @@ class Recorder:
             self.records.append(self._joint_state(cell, stamp_ns))
         if cell.time_ns >= self._frames * _SECOND / self._settings.rate:
             self._frames += 1
+            self.records.append(self._transforms(cell, stamp_ns))
             self._film(cell, stamp_ns)
 
     def close(self) -> None:
@@ -186,6 +189,26 @@ class Recorder:
             effort=cell.joint_efforts,
         )
         return self._raw('/joint_states', JOINT_STATE_TYPE, stamp_ns + 1_000_000, message)
+
+    def _transforms(self, cell: Cell, stamp_ns: int) -> RawRecord:
+        types = self._types.types
+        stamped = []
+        for frame in transforms_of(cell):
+            w, qx, qy, qz = frame.quat.tolist()
+            x, y, z = frame.position.tolist()
+            transform = types['geometry_msgs/msg/Transform'](
+                translation=types['geometry_msgs/msg/Vector3'](x=x, y=y, z=z),
+                rotation=types['geometry_msgs/msg/Quaternion'](x=qx, y=qy, z=qz, w=w),
+            )
+            stamped.append(
+                types['geometry_msgs/msg/TransformStamped'](
+                    header=self._header(stamp_ns, frame.parent),
+                    child_frame_id=frame.child,
+                    transform=transform,
+                )
+            )
+        message = types[TF_TYPE](transforms=stamped)
+        return self._raw('/tf', TF_TYPE, stamp_ns + 1_000_000, message)
 
     def _camera_info(self, cell: Cell, name: str, stamp_ns: int, log_ns: int) -> RawRecord:
         size = self._settings.size
