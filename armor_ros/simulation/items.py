@@ -19,7 +19,7 @@ from armor_ros.simulation.scene import (
     Item,
 )
 
-_LID = 0.026
+_LID = 0.018
 # Newtons per m/s and newtons: what a drawer resists with.
 _SLIDE_DAMPING = 8.0
 _SLIDE_FRICTION = 3.0

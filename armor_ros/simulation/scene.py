@@ -86,7 +86,7 @@ SHAPES: dict[str, Shape] = {
         Shape('puck', height=0.038, grasp=0.024, mass=0.12, round=True),
         Shape('peg', height=0.110, grasp=0.080, mass=0.12, round=False),
         Shape('drawer', height=0.070, grasp=0.096, mass=0.40, round=False),
-        Shape('parcel', height=0.110, grasp=0.050, mass=0.20, round=False, half_length=0.0285),
+        Shape('parcel', height=0.080, grasp=0.046, mass=0.20, round=False, half_length=0.0285),
         Shape('block', height=0.050, grasp=0.028, mass=0.12, round=False, half_length=0.0250),
     )
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures.base import Failure, register
+from armor_ros.simulation.failures.sight import above_item
 from armor_ros.simulation.plan import NO_CHECK, Plan
 from armor_ros.simulation.scene import SHAPES
 from armor_ros.simulation.tasks.base import Task
@@ -60,7 +61,7 @@ class ItemOpened(Failure):
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
         """See the parcel as much too high as its lid is above the place to hold it."""
         shape = SHAPES[task.named.shape]
-        lid = shape.height - shape.grasp - 0.013 + float(rng.uniform(-0.002, 0.003))
+        lid = shape.height - shape.grasp - 0.007 + float(rng.uniform(-0.002, 0.003))
         return replace(plan, sight_error=(*plan.sight_error[:2], lid))
 
     def applies(self, task: Task) -> bool:
@@ -95,10 +96,9 @@ class NothingTransported(Failure):
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
         """Grasp above the item, and do not check."""
-        error = (*plan.sight_error[:2], float(rng.uniform(0.06, 0.09)))
         return replace(
             plan,
-            sight_error=error,
+            sight_error=(*plan.sight_error[:2], above_item(task, rng)),
             deviations=plan.deviations | {NO_CHECK},
             watches_grip=False,
         )

@@ -11,8 +11,10 @@ import numpy as np
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures.base import Failure, register
 from armor_ros.simulation.plan import Plan
+from armor_ros.simulation.scene import SHAPES, Item
 from armor_ros.simulation.tasks.base import Task
 
+_ROOM = 0.06
 _MISSES = frozenset({EventKind.MISSED, EventKind.COLLISION})
 
 
@@ -26,13 +28,37 @@ class MissedGrasp(Failure):
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
         """Shift what is seen along x, or up."""
-        sign = float(rng.choice((-1.0, 1.0)))
-        shift = sign * float(rng.uniform(0.042, 0.058))
+        side = float(rng.choice((-1.0, 1.0)))
+        size = float(rng.uniform(0.042, 0.058))
         if rng.random() < 0.25:
             error = (0.0, 0.0, float(rng.uniform(0.06, 0.09)))
         else:
-            error = (shift, float(rng.normal(0.0, 0.004)), 0.0)
+            for _, beside in task.sticky:  # miss it on the other side
+                side = -1.0 if task.items[beside].x > task.named.x else 1.0
+            error = (side * size, float(rng.normal(0.0, 0.004)), 0.0)
         return replace(plan, sight_error=error)
+
+
+def above_item(task: Task, rng: np.random.Generator) -> float:
+    """Draw how much too high, metres, the fingers close so that they surely meet above it."""
+    shape = SHAPES[task.named.shape]
+    return max(0.06, shape.height - shape.grasp + 0.014) + float(rng.uniform(0.0, 0.03))
+
+
+def free_side(task: Task, axis: int, shift: float, rng: np.random.Generator) -> float:
+    """Draw the side, -1 or 1, to which to miss the item: one where no other stands, if any."""
+    free = []
+    for side in (-1.0, 1.0):
+        spot = np.array([task.named.x, task.named.y])
+        spot[axis] += side * shift
+        far = [np.hypot(spot[0] - item.x, spot[1] - item.y) for item in _other_items(task)]
+        if min(far, default=1.0) > _ROOM:
+            free.append(side)
+    return float(rng.choice(free or [-1.0, 1.0]))
+
+
+def _other_items(task: Task) -> list[Item]:
+    return [item for i, item in enumerate(task.items) if i != task.target]
 
 
 class _Translation(Failure):
@@ -45,10 +71,10 @@ class _Translation(Failure):
     highest: ClassVar[float]
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
-        """Shift along the axis; upwards only along z, since the table is below."""
+        """Shift along the axis; to a side where no other item is caught instead."""
         error = list(plan.sight_error)
-        sign = 1.0 if self.axis == 2 else float(rng.choice((-1.0, 1.0)))
-        error[self.axis] = sign * float(rng.uniform(self.lowest, self.highest))
+        shift = float(rng.uniform(self.lowest, self.highest))
+        error[self.axis] = free_side(task, self.axis, shift, rng) * shift
         return replace(plan, sight_error=(error[0], error[1], error[2]))
 
 
@@ -73,13 +99,16 @@ class TranslationY(_Translation):
 
 
 @register
-class TranslationZ(_Translation):
-    """See the item too high (z): the fingers close above it."""
+class TranslationZ(Failure):
+    """See the item too high (z): the fingers close above it. Below it is the table."""
 
     name: ClassVar[str] = 'translation_z'
-    axis: ClassVar[int] = 2
-    lowest: ClassVar[float] = 0.060
-    highest: ClassVar[float] = 0.095
+    family: ClassVar[str] = 'translation offset'
+    kinds: ClassVar[frozenset[EventKind]] = _MISSES
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Shift upwards."""
+        return replace(plan, sight_error=(*plan.sight_error[:2], above_item(task, rng)))
 
 
 @register
