@@ -30,7 +30,7 @@ _PUSHABLE = ('block', 'puck')
 # the item the fingers come down; their height above the table and their opening while they push.
 _REACH = 0.030
 _TIP = 0.0105
-_STANDOFF = 0.045
+_STANDOFF = 0.030
 _HEIGHT = 0.020
 _OPENING = 0.018
 # Metres: other items keep so far away from the way of the push.
@@ -217,7 +217,7 @@ class PushToTarget(Task):
             above = np.array([*start[:2], plan.carry_height])
             yield from robot.move(above, yaw, 1.2)
             start = end
-        yield from robot.push(start, end, yaw, 0.4 + 4.0 * length)
+        yield from robot.push(start, end, yaw, 0.6 + 5.0 * length)
 
     def succeeded(self, log: StateLog) -> bool:
         """Tell whether the item stands on the target and the others where they were."""
