@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences carry the judged facts, whatever phrasing is drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from armor_ros.errors import ArmorError
 from armor_ros.simulation.events import HARMLESS, Event, EventKind, Judgement
 from armor_ros.simulation.explanation import explain
 from armor_ros.simulation.scene import TOTE_CENTERS, Item
@@ -71,3 +74,61 @@ def test_same_random_state_same_sentence():
         for _ in range(2)
     )
     assert first == second
+
+
+def short_sentences(judgement: Judgement) -> set[str]:
+    return {
+        explain(
+            judgement,
+            scene(),
+            np.random.default_rng(seed),
+            start_ns=SECOND,
+            end_ns=9 * SECOND,
+            style='aha',
+        )
+        for seed in range(40)
+    }
+
+
+@pytest.mark.parametrize('kind', FAILURES)
+def test_short_style_answers_no_in_one_sentence(kind):
+    found = short_sentences(Judgement(False, event(kind, item=1), (), 'left bin'))
+    assert len(found) >= 2
+    for text in found:
+        assert text.startswith('No, ')
+        assert text.endswith('.')
+        assert '{' not in text
+        assert len(text) < 130
+
+
+def test_short_style_answers_yes_to_a_success():
+    found = short_sentences(Judgement(True, None, (), 'right bin'))
+    assert len(found) >= 2
+    assert all(text.startswith('Yes, ') and text.endswith('.') for text in found)
+
+
+@pytest.mark.parametrize(
+    ('offset', 'axis', 'words'),
+    [
+        ((0.05, 0.01, 0.0), 'x', 'too far from the robot base'),
+        ((0.0, -0.06, 0.0), 'y', 'too far to the left'),
+        ((0.0, 0.01, 0.07), 'z', 'too high'),
+    ],
+)
+def test_an_offset_is_told_by_axis_or_in_words(offset, axis, words):
+    missed = replace(event(EventKind.MISSED), offset=offset)
+    judgement = Judgement(False, missed, (), 'left bin')
+    assert any(f'along the {axis} direction' in text for text in short_sentences(judgement))
+    assert all(words in text for text in sentences(judgement))
+
+
+def test_unknown_style_is_refused():
+    with pytest.raises(ArmorError, match=r"'poem'.*first_person, aha"):
+        explain(
+            Judgement(True, None, (), 'right bin'),
+            scene(),
+            np.random.default_rng(0),
+            start_ns=0,
+            end_ns=SECOND,
+            style='poem',
+        )
