@@ -65,11 +65,10 @@ def _explain_success(
     if style == 'aha':
         words = {'target': task.named.name, 'done': task.done, 'aim': task.aim}
         return _choose(rng, wording.AHA_SUCCESSES).format(**words)
-    for kind, sentences in wording.MENDED.items():
-        for event in judgement.events:
-            if event.kind is kind:
-                facts = _facts(judgement, task, event, start_ns, end_ns)
-                return _choose(rng, sentences).format(**facts)
+    for event in judgement.events:  # the earliest mishap that came to nothing
+        if event.kind in wording.MENDED:
+            facts = _facts(judgement, task, event, start_ns, end_ns)
+            return _choose(rng, wording.MENDED[event.kind]).format(**facts)
     words = {'target': task.named.name, 'done': task.done, 'aim': task.aim}
     return _choose(rng, wording.SUCCESSES).format(**words)
 
