@@ -20,6 +20,8 @@ _DIRECTIONS = (
 )
 _AXES = 'xyz'
 _TURNED = 0.25
+# Metres: a gripper that is off by less was at the right place.
+_OFF = 0.015
 
 
 def explain(
@@ -44,14 +46,30 @@ def explain(
     if cause is None:
         return _explain_success(judgement, task, rng, start_ns, end_ns, style)
     facts = _facts(judgement, task, cause, start_ns, end_ns)
+    special = _special_miss(cause)
     if style == 'aha':
-        short = task.short_observations.get(cause.kind) or wording.AHA_FAILURES[cause.kind]
+        short = (
+            wording.AHA_MISSES.get(special)
+            or task.short_observations.get(cause.kind)
+            or wording.AHA_FAILURES[cause.kind]
+        )
         return _choose(rng, short).format(**facts)
-    observations = task.observations.get(cause.kind) or wording.OBSERVATIONS[cause.kind]
+    observations = (
+        wording.MISSES.get(special)
+        or task.observations.get(cause.kind)
+        or wording.OBSERVATIONS[cause.kind]
+    )
     parts = [wording.OPENINGS, observations]
     if facts['target_rest'] != task.aim:
         parts.append(wording.CONSEQUENCES)
     return ''.join(_choose(rng, part) for part in parts).format(**facts)
+
+
+def _special_miss(cause: Event) -> str:
+    """Return 'turned' or 'unheld' for a missed grasp that was not off to one side, else ''."""
+    if cause.kind is not EventKind.MISSED or max(np.abs(cause.offset)) >= _OFF:
+        return ''
+    return 'turned' if abs(cause.turn) > _TURNED else 'unheld'
 
 
 def _explain_success(
@@ -82,7 +100,6 @@ def _facts(
 ) -> dict[str, str]:
     axis = int(np.argmax(np.abs(event.offset)))
     direction = _DIRECTIONS[axis][event.offset[axis] > 0]
-    turned = abs(event.turn) > _TURNED and abs(event.offset[axis]) < 0.03
     seconds = max(0, event.time_ns - start_ns) / 1e9
     high = event.kind is EventKind.WRONG_SEQUENCE and event.offset == (0.0, 0.0, 0.0)
     return {
@@ -101,7 +118,7 @@ def _facts(
         'struck': f'the {event.place if event.furniture else task.items[event.item].name}',
         'axis': _AXES[axis],
         'distance': f'{100 * abs(event.offset[axis]):.0f} cm',
-        'direction': 'turned away from the item' if turned else direction,
+        'direction': direction,
         'direction_goal': direction,
         'skewed': 'turned against' if abs(event.turn) > _TURNED else 'beside',
         'misorder': 'opened before the item was moved'

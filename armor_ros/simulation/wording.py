@@ -104,6 +104,21 @@ OBSERVATIONS: dict[EventKind, tuple[str, ...]] = {
     ),
 }
 
+MISSES: dict[str, tuple[str, ...]] = {
+    'turned': (
+        'The gripper comes down on the {target} turned the wrong way and closes {when} without '
+        'holding it.',
+        'I can see the fingers close {when} at an angle to the {target}, which is not lifted.',
+    ),
+    'unheld': (
+        'The gripper comes down at the {target} and closes {when}, but the item does not come '
+        'along.',
+        'I can see the fingers close around the place of the {target} {when}, and yet it is not '
+        'lifted.',
+    ),
+}
+"""Missed grasps of a gripper that was in place, but turned, or that held nothing all the same."""
+
 CONSEQUENCES = (
     ' At the end the {target} is {target_rest} instead of {aim}.',
     ' Since the {target} should be {aim}, the task is not done.',
@@ -196,6 +211,17 @@ AHA_FAILURES: dict[EventKind, tuple[str, ...]] = {
     EventKind.GOAL_NOT_REACHED: (
         'No, the robot gripper did not bring the {target} to its goal.',
         'No, the robot gripper stopped before the {target} was {aim}.',
+    ),
+}
+
+AHA_MISSES: dict[str, tuple[str, ...]] = {
+    'turned': (
+        'No, the robot gripper reached the {target} with a rotation offset.',
+        'No, the robot gripper was turned the wrong way at the {target}.',
+    ),
+    'unheld': (
+        'No, the robot gripper did not take hold of the {target}.',
+        'No, the robot gripper closed on the {target} but did not lift it.',
     ),
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences carry the judged facts, whatever phrasing is drawn."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -132,3 +133,13 @@ def test_unknown_style_is_refused():
             end_ns=SECOND,
             style='poem',
         )
+
+
+@pytest.mark.parametrize(('turn', 'words'), [(0.9, 'turn|angle|rotation'), (0.0, 'not')])
+def test_a_miss_in_place_is_not_told_as_an_offset(turn, words):
+    missed = replace(event(EventKind.MISSED), offset=(0.002, -0.004, 0.001), turn=turn)
+    judgement = Judgement(False, missed, (), 'left bin')
+    for text in sentences(judgement) | short_sentences(judgement):
+        assert ' cm ' not in text
+        assert ' along' not in text.replace('come along', '')
+        assert re.search(words, text)
