@@ -337,7 +337,7 @@ def test_a_blow_by_another_item_or_elsewhere_is_a_collision():
     log.blow[GONE - 2 : GONE] = 80.0
     log.struck[GONE - 2 : GONE] = OTHER
     assert judge(log, pegs()).cause.kind is EventKind.COLLISION
-    log = inserted((0.40, -0.2, 0.055))
+    log = inserted((0.40, -0.2, 0.095))
     log.blow[GONE - 2 : GONE] = 80.0
     assert judge(log, pegs()).cause.kind is EventKind.COLLISION
 
