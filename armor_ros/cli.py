@@ -226,6 +226,29 @@ def tiny_checkpoint(
     typer.echo(f'{output}: a small model with random weights; its verdicts mean nothing')
 
 
+benchmark = typer.Typer(no_args_is_help=True, help='Measure speed on this machine.')
+app.add_typer(benchmark, name='benchmark')
+
+
+@benchmark.callback()
+def _benchmark_options() -> None:
+    pass
+
+
+@benchmark.command(
+    'inference', epilog='Example: armor benchmark inference --size small --output out/small.json'
+)
+def benchmark_inference(
+    output: Annotated[Path, typer.Option(help='JSON file to write the figures to.')],
+    size: Annotated[str, typer.Option(help='small, bench, 3b or 7b.')] = 'small',
+    device: Annotated[str, typer.Option(help='auto, cpu or cuda.')] = 'auto',
+) -> None:
+    """Time inference with random weights beside a naive reference and the device's limits."""
+    from armor_ros.inference.benchmark import format_table, run_benchmark
+
+    typer.echo(format_table(run_benchmark(size, output, device)))
+
+
 def main() -> None:
     """Run the command; a user's mistake is one sentence on stderr and exit status 1."""
     try:

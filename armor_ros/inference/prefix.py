@@ -76,3 +76,7 @@ class SharedPrefix:
             del self._marks[-1]
         self._deferred = [run for run in self._deferred if run.start < self.length]
         return self.length
+
+    def assume(self, length: int, summary: HeadSummary) -> None:
+        """Take slots that were filled from outside for the prefix's own tokens."""
+        self._marks.append((length, summary))

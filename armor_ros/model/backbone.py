@@ -19,6 +19,10 @@ from torch.nn import functional
 from armor_ros.errors import ArmorError
 
 
+# Weights that a core's own cache holds are faster by torch's usual product.
+_LARGE_WEIGHT = 1 << 19
+
+
 def decoder_layers(backbone: Any) -> Any:
     """Return the language model's decoder layers in order."""
     return backbone.model.language_model.layers
@@ -64,11 +68,15 @@ def linear(module: Any, inputs: torch.Tensor) -> torch.Tensor:
     """
     Apply a linear layer to (N, features).
 
-    On a CPU in float32 oneDNN's product is used, which is up to three times as fast for the few
-    rows of a decode step as the one behind ``torch.nn.functional.linear``.
+    On a CPU in float32 oneDNN's product is used for large weights, which is up to three times as
+    fast for the few rows of a decode step as the one behind ``torch.nn.functional.linear``.
     """
     # Quantized and adapted layers are of other classes, and know themselves how to run.
-    if type(module) is nn.Linear and _has_onednn_linear(inputs.device.type, inputs.dtype):
+    if (
+        type(module) is nn.Linear
+        and module.weight.numel() >= _LARGE_WEIGHT
+        and _has_onednn_linear(inputs.device.type, inputs.dtype)
+    ):
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             inputs, module.weight, module.bias, 'none', [], ''
         )

@@ -24,13 +24,14 @@ from armor_ros.episodes.diagnosis import (
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import Refinement
+from armor_ros.inference.benchmark_models import installed_convention
 from armor_ros.inference.diagnoser import Diagnoser
 from armor_ros.inference.episode_input import episode_input
 from armor_ros.inference.errors import Canceled, ModelError
 from armor_ros.inference.generation import generate
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import with_config
-from armor_ros.model.config import HeadConfig, HeadPooling, PositionConvention
+from armor_ros.model.config import HeadConfig, HeadPooling
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
 
@@ -119,7 +120,8 @@ def test_the_model_of_the_comparison_is_no_constant(
 def test_greedy_text_equals_transformers_generate(
     model: ArmorModel, make_episode: EpisodeMaker
 ) -> None:
-    config = dataclasses.replace(model.config, positions=PositionConvention.TRANSFORMERS_5_23)
+    positions = installed_convention(model.backbone)
+    config = dataclasses.replace(model.config, positions=positions)
     model = with_config(model, config)
     prompts = model.prompts
     episode = make_episode(count=8, size=112, instruction='open the drawer')

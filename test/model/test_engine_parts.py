@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts that the engine runs itself equal transformers' and the head's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from armor_ros.errors import ArmorError
+from armor_ros.model import backbone
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.attention import attend, causal_bias, visibility
+from armor_ros.model.cache import KeyValueCache
+from armor_ros.model.config import HeadConfig, HeadPooling
+from armor_ros.model.head import ClassificationHead
+from armor_ros.model.head_summary import HeadReader
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> object:
+    with torch.inference_mode():
+        yield
+
+
+def lively_head(pooling: HeadPooling) -> ClassificationHead:
+    torch.manual_seed(0)
+    head = ClassificationHead(64, HeadConfig(pooling=pooling)).eval()
+    for parameter in head.parameters():
+        parameter.normal_(std=0.3)
+    return head
+
+
+@pytest.mark.parametrize('pooling', list(HeadPooling))
+@pytest.mark.parametrize('cuts', [[9], [1, 8], [4, 2, 3]])
+def test_a_head_in_pieces_equals_the_head(pooling: HeadPooling, cuts: list[int]) -> None:
+    head = lively_head(pooling)
+    width = 64 if pooling is HeadPooling.LAYERS else 64 * 4
+    features = torch.randn(2, 9, width) * 3
+    reader = HeadReader(head)
+    summaries = []
+    for row in features:
+        pieces = [reader.summarize(piece) for piece in row.split(cuts)]
+        summary = pieces[0]
+        for piece in pieces[1:]:
+            summary = summary.merge(piece)
+        summaries.append(summary)
+    expected = head(features, torch.ones(2, 9, dtype=torch.bool))
+    torch.testing.assert_close(reader.classify(summaries), expected, rtol=0, atol=1e-5)
+
+
+def test_scores_of_any_size_do_not_overflow() -> None:
+    head = lively_head(HeadPooling.LAYERS)
+    head.ln.weight.fill_(100.0)
+    reader, features = HeadReader(head), torch.randn(8, 64)
+    parts = [reader.summarize(part) for part in features.split(4)]
+    logits = reader.classify([parts[0].merge(parts[1])])
+    assert torch.isfinite(logits).all()
+    expected = head(features[None], torch.ones(1, 8, dtype=torch.bool))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rotations_are_transformers_own(tiny_model: ArmorModel) -> None:
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as theirs
+
+    positions = torch.randint(0, 500, (3, 7))
+    ours = backbone.rotations(tiny_model.backbone, positions)
+    rotary = tiny_model.backbone.model.language_model.rotary_emb
+    cosines, sines = rotary(torch.zeros(1), positions[:, None])
+    queries, keys = torch.randn(1, 4, 7, 32), torch.randn(1, 2, 7, 32)
+    # Releases differ in which of the two merges the three axes.
+    if cosines.ndim == 4:
+        rotate, extra = theirs.apply_multimodal_rotary_pos_emb, ([4, 6, 6],)
+    else:
+        rotate, extra = theirs.apply_rotary_pos_emb, ()
+    expected = rotate(queries, keys, cosines, sines, *extra)
+    for heads, wanted in zip((queries, keys), expected, strict=True):
+        rotated = backbone.rotate(heads[0].transpose(0, 1), *ours)
+        torch.testing.assert_close(rotated, wanted[0].transpose(0, 1), rtol=0, atol=1e-6)
+
+
+def test_lengths_that_change_the_rotation_are_refused(tiny_model: ArmorModel) -> None:
+    other = copy.copy(tiny_model.backbone)
+    other.config = copy.deepcopy(other.config)
+    other.config.text_config.rope_parameters['rope_type'] = 'dynamic'
+    with pytest.raises(ArmorError, match="'dynamic'"):
+        backbone.rotations(other, torch.zeros(3, 1, dtype=torch.long))
+
+
+def test_attention_sees_what_it_may() -> None:
+    torch.manual_seed(0)
+    queries = torch.randn(3, 4, 8)
+    keys, values = torch.randn(2, 7, 8), torch.randn(2, 7, 8)
+    mask = visibility(causal_bias(3, torch.device('cpu')), 7, 2, torch.float32)
+    ours = attend(queries, keys, values, mask, 0.5).view(3, 4, 8)
+    for token in range(3):
+        for head in range(4):
+            seen = 5 + token
+            scores = keys[head // 2, :seen] @ queries[token, head] * 0.5
+            expected = scores.softmax(0) @ values[head // 2, :seen]
+            torch.testing.assert_close(ours[token, head], expected, rtol=0, atol=1e-6)
+
+
+def test_a_cache_keeps_what_it_holds() -> None:
+    cache = KeyValueCache(2, 3, 4, torch.float32, torch.device('cpu'))
+    keys, values = torch.randn(5, 3, 4), torch.randn(5, 3, 4)
+    cache.reserve(5, exactly=True)
+    assert cache.capacity == 5
+    assert cache.nbytes == 2 * 2 * 3 * 5 * 4 * 4
+    cache.write(1, 0, keys, values)
+    cache.reserve(6)
+    assert cache.capacity >= 6
+    assert torch.equal(cache.keys[1][:, :5], keys.transpose(0, 1))
+    assert torch.equal(cache.values[1][:, :5], values.transpose(0, 1))
+    before = cache.keys[0]
+    cache.reserve(3)
+    assert cache.keys[0] is before
+
+
+@pytest.mark.parametrize('has_bias', [True, False])
+def test_products_of_large_weights(has_bias: bool) -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(512, 2048, bias=has_bias)
+    assert module.weight.numel() >= backbone._LARGE_WEIGHT
+    inputs = torch.randn(3, 512)
+    torch.testing.assert_close(backbone.linear(module, inputs), module(inputs))
+
+
+def test_other_kinds_of_layers_run_themselves() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(inputs)
+
+    module = Doubled(1024, 1024)
+    inputs = torch.randn(2, 1024)
+    assert torch.equal(backbone.linear(module, inputs), module(inputs))
