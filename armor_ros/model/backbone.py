@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from armor_ros.errors import ArmorError
 
-
 # Weights that a core's own cache holds are faster by torch's usual product.
 _LARGE_WEIGHT = 1 << 19
 
