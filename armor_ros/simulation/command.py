@@ -16,12 +16,12 @@ from rich.table import Table
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.errors import ArmorError
-from armor_ros.simulation.demo import generate_demo_bag
+from armor_ros.simulation.demo import DEMO_SIZE, generate_demo_bag
 from armor_ros.simulation.generate import Generated, generate
 from armor_ros.simulation.recipe import Recipe, read_recipe
 from armor_ros.simulation.summary import Summary
 
-_DEMO_SEED, _DEMO_SIZE, _DEMO_RATE = 0, 320, 15.0
+_DEMO_SEED, _DEMO_RATE = 0, 15.0
 _ERRORS_SHOWN = 3
 
 
@@ -60,7 +60,7 @@ def run_simulation(output: Path, overrides: Overrides) -> None:
         summary = generate_demo_bag(
             output,
             seed=_DEMO_SEED if overrides.seed is None else overrides.seed,
-            size=_DEMO_SIZE if overrides.size is None else overrides.size,
+            size=DEMO_SIZE if overrides.size is None else overrides.size,
             rate=_DEMO_RATE if overrides.rate is None else overrides.rate,
             progress=show,
         )

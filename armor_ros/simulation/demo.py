@@ -30,7 +30,15 @@ ACTION = '/transport'
 TASK_EVENT_TOPIC = '/armor/task_event'
 TRIGGERS = ('action', 'task_event')
 LABELS_FILE = 'labels.jsonl'
-DEMO_EPISODES = ('nominal', 'slip', 'wrong_destination', 'missed_grasp')
+DEMO_EPISODES = (
+    'nominal',
+    'slip',
+    'wrong_destination',
+    'missed_grasp',
+    'nominal',
+    'wrong_object',
+)
+DEMO_SIZE = 256
 DEMO_TASK = Order('blue', 'can', source=0, destination=2)
 
 EPOCH_NS = 1_767_254_400 * 1_000_000_000
@@ -90,7 +98,7 @@ def generate_demo_bag(
     *,
     seed: int = 0,
     episodes: Sequence[str] = DEMO_EPISODES,
-    size: int = 320,
+    size: int = DEMO_SIZE,
     rate: float = 15.0,
     trigger: str = 'action',
     progress: Progress | None = None,
@@ -115,7 +123,7 @@ def generate_demo_bag(
         labels: list[Label] = []
         goals: list[GoalState] = []
         now_ns = EPOCH_NS
-        with BagWriter(unfinished) as writer:
+        with BagWriter(unfinished, compression='chunk') as writer:
             for index, mode in enumerate(episodes):
                 if progress is not None:
                     progress(index, len(episodes), f'simulating and filming: {mode}')

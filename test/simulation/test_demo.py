@@ -227,10 +227,11 @@ def test_film_settings_have_limits():
         FilmSettings(rate=61.0)
 
 
-def test_the_default_demo_has_one_success_and_three_failures_one_of_them_noticed():
+def test_the_default_demo_has_two_successes_and_four_failures_one_of_them_noticed():
     episodes = [
         run_episode(demo.demo_setup(0, index, mode, demo.DEMO_TASK))
         for index, mode in enumerate(demo.DEMO_EPISODES)
     ]
-    assert [e.judgement.success for e in episodes] == [True, False, False, False]
-    assert [e.result.status for e in episodes] == [TaskStatus.SUCCEEDED] * 3 + [TaskStatus.ABORTED]
+    assert [e.judgement.success for e in episodes] == [True, False, False, False, True, False]
+    noticed = [e.result.status is TaskStatus.ABORTED for e in episodes]
+    assert noticed == [False, False, False, True, False, False]
