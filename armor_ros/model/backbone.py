@@ -3,8 +3,8 @@
 The parts of transformers' Qwen2.5-VL that the engine runs itself.
 
 Everything that differs between the supported releases of transformers (5.17 and later) is kept
-out by using only the modules' weights, whose names and shapes a checkpoint fixes, and by computing
-rotations and window layouts here.
+out by using only the modules of the decoder, whose names and shapes a checkpoint fixes, and by
+computing rotations here.
 """
 
 from __future__ import annotations
