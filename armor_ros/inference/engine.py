@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from armor_ros.inference.prefix import SharedPrefix
+from armor_ros.inference.static_steps import StaticSteps, capture_graph
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.decoder import Decoder
 from armor_ros.model.head_summary import HeadReader
@@ -22,4 +23,7 @@ class Engine:
 
     def new_prefix(self) -> SharedPrefix:
         """Return an empty prefix."""
-        return SharedPrefix(self.model, self.decoder, self.reader)
+        prefix = SharedPrefix(self.model, self.decoder, self.reader)
+        if self.model.device.type == 'cuda':
+            prefix.steps = StaticSteps(prefix, capture_graph)
+        return prefix

@@ -123,6 +123,13 @@ class _Feed:
         """Number of tokens."""
         return self.segments[-1].indices.stop if self.segments else 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the last tokens of all rows, in order, without drafts."""
+        return all(len(each.ids) == 1 and not each.stem for each in self.segments) and (
+            self.count == len(self.paths)
+        )
+
     def add(
         self, ids: Sequence[int], offset: int, visible: torch.Tensor, stem: range = range(0)
     ) -> range:
@@ -165,9 +172,7 @@ class _Batch:
         rows = self.active
         drafts = self._drafts(rows)
         feed = self._feed(rows, drafts)
-        hidden = self._forward(feed)
-        wanted = [index for path in feed.paths for index in path]
-        logits = self._prefix.decoder.language_logits(hidden[wanted])
+        logits = self._logits(feed)
         uncertain = entropies(logits).tolist()
         chosen = self._choose(rows, feed.paths, logits)
         ends = self._prefix.model.prompts.stop_ids
@@ -207,29 +212,41 @@ class _Batch:
             feed.stems.append(stem)
         return feed
 
-    def _forward(self, feed: _Feed) -> torch.Tensor:
-        """Run packed tokens through all layers; return their (N, H) hidden states."""
+    def _logits(self, feed: _Feed) -> torch.Tensor:
+        """Run packed tokens through all layers; return the logits that are wanted of them."""
         prefix, used = self._prefix, self._used
-        model = prefix.model
+        model, start = prefix.model, prefix.length + used
+        prefix.cache.reserve(start + feed.count)
+        ids = torch.tensor([token for segment in feed.segments for token in segment.ids])
+        places = [
+            prefix.next_position + segment.offset + step
+            for segment in feed.segments
+            for step in range(len(segment.ids))
+        ]
+        positions = torch.tensor(places).expand(3, -1)
+        seen = self._seen(feed)
+        if prefix.steps is not None and feed.is_plain:
+            logits = prefix.steps.run(ids, positions, seen, start)
+            if logits is not None:
+                return logits
+        bias = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf).to(model.device)
+        run = prefix.decoder.begin(start, model.embed(ids), positions, bias)
+        run, _ = prefix.decoder.early_layers(run, prefix.cache)
+        hidden = prefix.decoder.late_layers(run, prefix.cache)
+        wanted = [index for path in feed.paths for index in path]
+        return prefix.decoder.language_logits(hidden[wanted])
+
+    def _seen(self, feed: _Feed) -> torch.Tensor:
+        """Return which scratch slots each packed token sees, (N, used + N)."""
+        used = self._used
         seen = torch.zeros((feed.count, used + feed.count), dtype=torch.bool)
-        ids: list[int] = []
-        offsets: list[int] = []
         for segment in feed.segments:
             rows, size = slice(segment.first, segment.indices.stop), len(segment.ids)
             seen[rows, : len(segment.visible)] = segment.visible
             seen[rows, used + segment.stem.start : used + segment.stem.stop] = True
             own = slice(used + rows.start, used + rows.stop)
             seen[rows, own] = torch.ones((size, size), dtype=torch.bool).tril()
-            ids += segment.ids
-            offsets += range(segment.offset, segment.offset + size)
-        bias = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf).to(model.device)
-        positions = torch.tensor(offsets, device=model.device) + prefix.next_position
-        start = prefix.length + used
-        prefix.cache.reserve(start + feed.count)
-        embeddings = model.embed(torch.tensor(ids))
-        run = prefix.decoder.begin(start, embeddings, positions.expand(3, -1), bias)
-        run, _ = prefix.decoder.early_layers(run, prefix.cache)
-        return prefix.decoder.late_layers(run, prefix.cache)
+        return seen
 
     def _choose(self, rows: list[_Row], paths: list[list[int]], logits: torch.Tensor) -> list[int]:
         """Choose the token behind each packed position of interest by its own number."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +14,9 @@ from armor_ros.model.attention import causal_bias
 from armor_ros.model.cache import KeyValueCache
 from armor_ros.model.decoder import Decoder, TokenRun
 from armor_ros.model.head_summary import HeadReader, HeadSummary
+
+if TYPE_CHECKING:
+    from armor_ros.inference.static_steps import StaticSteps
 
 
 class SharedPrefix:
@@ -30,6 +34,8 @@ class SharedPrefix:
         self.reader = reader
         self.cache: KeyValueCache = self.decoder.new_cache()
         self.next_position = 0
+        # On a GPU, plain steps are captured once and replayed (see ``static_steps``).
+        self.steps: StaticSteps | None = None
         self._deferred: list[TokenRun] = []
         # Length and summary after each chunk: what a prefix can be cut back to.
         self._marks: list[tuple[int, HeadSummary]] = []
@@ -74,7 +80,7 @@ class SharedPrefix:
         """Forget the chunks that end beyond ``length`` tokens; return the length left."""
         while self.length > length:
             del self._marks[-1]
-        self._deferred = [run for run in self._deferred if run.start < self.length]
+        self._deferred = [run for run in self._deferred if run.total <= self.length]
         return self.length
 
     def assume(self, length: int, summary: HeadSummary) -> None:

@@ -50,8 +50,16 @@ class KeyValueCache:
                 new[:, : old.shape[1]] = old
                 stores[layer] = new
 
-    def write(self, layer: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Write (N, key heads, size) keys and values into the slots from ``start`` on."""
-        end = start + keys.shape[0]
-        self.keys[layer][:, start:end] = keys.transpose(0, 1)
-        self.values[layer][:, start:end] = values.transpose(0, 1)
+    def write(
+        self,
+        layer: int,
+        slots: slice | torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """Write (N, key heads, size) keys and values into N slots, a slice or indices."""
+        for store, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if isinstance(slots, slice):
+                store[:, slots] = new.transpose(0, 1)
+            else:
+                store.index_copy_(1, slots, new.transpose(0, 1))

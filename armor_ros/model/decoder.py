@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,14 +16,16 @@ from armor_ros.model.cache import KeyValueCache
 @dataclass(frozen=True, slots=True)
 class TokenRun:
     """
-    N tokens on their way through the decoder, stored in the slots from ``start`` on.
+    N tokens on their way through the decoder, stored in ``slots``.
 
     ``hidden`` (N, H) is what they are between two layers; ``cosines`` and ``sines`` (N, size)
-    their rotations; ``bias`` (N, R) says which of the last R slots up to their own each sees
-    (see ``visibility``); slots before these are seen by all.
+    their rotations. The first ``total`` slots are attended to; ``bias`` (N, R) says which of the
+    last R of these each token sees (see ``visibility``), those before are seen by all. ``slots``
+    is a slice, or an index tensor (N,) where shapes and addresses must stay the same.
     """
 
-    start: int
+    slots: slice | torch.Tensor
+    total: int
     hidden: torch.Tensor
     cosines: torch.Tensor
     sines: torch.Tensor
@@ -66,9 +68,14 @@ class Decoder:
     def begin(
         self, start: int, embeddings: torch.Tensor, positions: torch.Tensor, bias: torch.Tensor
     ) -> TokenRun:
-        """Return the run of (N, H) embeddings at (3, N) positions, before the first layer."""
+        """
+        Return the run of (N, H) embeddings at (3, N) positions, before the first layer.
+
+        They are stored from slot ``start`` on, and see nothing beyond themselves.
+        """
         cosines, sines = rotations(self._backbone, positions.to(embeddings.device))
-        return TokenRun(start, embeddings, cosines, sines, bias)
+        end = start + embeddings.shape[0]
+        return TokenRun(slice(start, end), end, embeddings, cosines, sines, bias)
 
     def early_layers(self, run: TokenRun, cache: KeyValueCache) -> tuple[TokenRun, torch.Tensor]:
         """Run the first layers; return the run after them and the (N, F) features."""
@@ -77,8 +84,7 @@ class Decoder:
         for index in range(self.early):
             states.append(self._layer(index, states[-1], run, mask, cache))
         features = self._head.token_features(states)
-        after = TokenRun(run.start, states[-1], run.cosines, run.sines, run.bias)
-        return after, features
+        return replace(run, hidden=states[-1]), features
 
     def late_layers(self, run: TokenRun, cache: KeyValueCache) -> torch.Tensor:
         """Run the other layers; return the (N, H) hidden states before the final norm."""
@@ -94,8 +100,8 @@ class Decoder:
         return linear(self._backbone.lm_head, normed).float()
 
     def _mask(self, run: TokenRun) -> torch.Tensor:
-        total = run.start + run.hidden.shape[0]
-        return visibility(run.bias, total, self._heads // self._key_heads, run.hidden.dtype)
+        group = self._heads // self._key_heads
+        return visibility(run.bias, run.total, group, run.hidden.dtype)
 
     def _layer(
         self,
@@ -107,16 +113,16 @@ class Decoder:
     ) -> torch.Tensor:
         """Run one layer, which writes its keys and values."""
         layer = self._layers[index]
-        attention, end = layer.self_attn, run.start + hidden.shape[0]
+        attention = layer.self_attn
         normed = layer.input_layernorm(hidden)
         queries = linear(attention.q_proj, normed).unflatten(-1, (-1, self._size))
         keys = linear(attention.k_proj, normed).unflatten(-1, (-1, self._size))
         values = linear(attention.v_proj, normed).unflatten(-1, (-1, self._size))
-        cache.write(index, run.start, rotate(keys, run.cosines, run.sines), values)
+        cache.write(index, run.slots, rotate(keys, run.cosines, run.sines), values)
         gathered = attend(
             rotate(queries, run.cosines, run.sines),
-            cache.keys[index][:, :end],
-            cache.values[index][:, :end],
+            cache.keys[index][:, : run.total],
+            cache.values[index][:, : run.total],
             mask,
             self._size**-0.5,
         )

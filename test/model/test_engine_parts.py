@@ -109,7 +109,8 @@ def test_a_cache_keeps_what_it_holds() -> None:
     cache.reserve(5, exactly=True)
     assert cache.capacity == 5
     assert cache.nbytes == 2 * 2 * 3 * 5 * 4 * 4
-    cache.write(1, 0, keys, values)
+    cache.write(1, slice(0, 4), keys[:4], values[:4])
+    cache.write(1, torch.tensor([4]), keys[4:], values[4:])
     cache.reserve(6)
     assert cache.capacity >= 6
     assert torch.equal(cache.keys[1][:, :5], keys.transpose(0, 1))

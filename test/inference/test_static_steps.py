@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of fixed shapes give the same texts; on a GPU they are replayed, elsewhere run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from armor_ros.episodes.diagnosis import RefinementSettings
+from armor_ros.episodes.episode import Episode
+from armor_ros.inference.diagnoser import Diagnoser
+from armor_ros.inference.engine import Engine
+from armor_ros.inference.prefix import SharedPrefix
+from armor_ros.inference.static_steps import StaticSteps, Work, capture_graph
+from armor_ros.model.armor import ArmorModel
+
+SETTINGS = RefinementSettings(rounds=3, trajectories=3, max_new_tokens=12, tolerance=0.0)
+
+
+def with_steps(monkeypatch: pytest.MonkeyPatch, capture: Callable[[Work], Work]) -> None:
+    """Let all prefixes made from now on capture their steps."""
+    plain = Engine.new_prefix
+
+    def new_prefix(engine: Engine) -> SharedPrefix:
+        prefix = plain(engine)
+        prefix.steps = StaticSteps(prefix, capture)
+        return prefix
+
+    monkeypatch.setattr(Engine, 'new_prefix', new_prefix)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_the_same_texts(
+    model: ArmorModel,
+    make_episode: Callable[..., Episode],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    episode = make_episode(seed=seed)
+    plain = Diagnoser(model).diagnose(episode, SETTINGS)
+    captured: list[Work] = []
+    runs: list[int] = []
+
+    def capture(work: Work) -> Work:
+        captured.append(work)
+
+        def replay() -> torch.Tensor:
+            runs.append(1)
+            return work()
+
+        return replay
+
+    # Memory that was never written may hold anything.
+    monkeypatch.setattr(
+        torch.Tensor,
+        'new_empty',
+        lambda self, shape: torch.full(shape, torch.nan, dtype=self.dtype),
+    )
+    with_steps(monkeypatch, capture)
+    static = Diagnoser(model, drafts=False).diagnose(episode, SETTINGS)
+    assert 0 < len(captured) <= 6
+    assert len(runs) > 15
+    assert [r.explanation for r in static.trace] == [r.explanation for r in plain.trace]
+    assert static.failure_probability == pytest.approx(plain.failure_probability, abs=1e-6)
+
+
+def test_what_cannot_be_captured_is_run_plainly(
+    model: ArmorModel,
+    make_episode: Callable[..., Episode],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    episode = make_episode()
+    plain = Diagnoser(model).diagnose(episode, SETTINGS)
+    calls: list[Work] = []
+
+    def refuse(work: Work) -> Work:
+        calls.append(work)
+        raise RuntimeError('operation not permitted when stream is capturing')
+
+    with_steps(monkeypatch, refuse)
+    with caplog.at_level(logging.WARNING):
+        assert Diagnoser(model).diagnose(episode, SETTINGS) == plain
+    assert len(calls) == 1
+    assert [r for r in caplog.messages if 'cannot be captured' in r]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_graphs_on_a_gpu(model: ArmorModel, make_episode: Callable[..., Episode]) -> None:
+    buffer = torch.zeros(3, device='cuda')
+    replay = capture_graph(lambda: buffer * 2)
+    buffer.fill_(5.0)
+    assert replay().tolist() == [10.0] * 3
