@@ -168,6 +168,15 @@ class MonitorParameters:
         dynamic=True,
     )
     seed: int = _declare(0, 'Seed of the sampling.', minimum=0, maximum=2**31 - 1, dynamic=True)
+    deadline: float = _declare(
+        0.0,
+        'Seconds of inference after which the best answer so far is reported, marked so; 0: '
+        'refinement runs to its end. With a deadline, verdicts depend on the speed of the '
+        'machine, and a recording may get another one than the robot.',
+        minimum=0.0,
+        maximum=3600.0,
+        dynamic=True,
+    )
     timeout: float = _declare(
         60.0,
         "Seconds after a task's end at which it is reported as TIMEOUT, on the steady clock.",
@@ -262,6 +271,7 @@ class MonitorParameters:
             seed=self.seed,
             input_mode=mode,
             camera=self.primary_camera,
+            deadline=self.deadline,
         )
 
 

@@ -50,6 +50,10 @@ def test_values_outside_their_range_are_refused(
         MonitorParameters(**{field.name: value})  # type: ignore[arg-type]
 
 
+def test_a_deadline_reaches_the_settings() -> None:
+    assert MonitorParameters(deadline=1.5).refinement_settings().deadline == 1.5
+
+
 def test_not_a_number_is_refused() -> None:
     with pytest.raises(ArmorError, match='timeout'):
         MonitorParameters(timeout=float('nan'))

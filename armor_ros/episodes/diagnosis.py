@@ -55,7 +55,9 @@ class RefinementSettings:
 
     ``rounds`` is T_refine, ``trajectories`` M, ``entropy_weight`` lambda, ``tolerance`` epsilon
     (nats), ``temperature`` tau. ``input_mode`` and ``camera`` left at None and '' mean what the
-    checkpoint was trained with, and the first camera with frames.
+    checkpoint was trained with, and the first camera with frames. ``deadline`` is in seconds of
+    inference, after which the best answer so far is reported; 0 is none. With one, answers depend
+    on the speed of the machine.
     """
 
     rounds: int = 4
@@ -69,6 +71,7 @@ class RefinementSettings:
     seed: int = 0
     input_mode: InputMode | None = None
     camera: str = ''
+    deadline: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

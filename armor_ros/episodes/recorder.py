@@ -77,6 +77,16 @@ class EpisodeRecorder:
         self.reset(since_ns)
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of all cameras, in their order."""
+        return tuple(camera.name for camera in self._cameras)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second and camera that are kept."""
+        return self._settings.fps
+
+    @property
     def open_tasks(self) -> tuple[str, ...]:
         """Ids of tasks that have started and not ended, oldest first."""
         return self._tracker.open_tasks

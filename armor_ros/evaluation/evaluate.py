@@ -32,8 +32,10 @@ _STEP = 0.01
 class EpisodeDiagnoser(Protocol):
     """What evaluation asks of a model; ``armor_ros.inference.diagnoser.Diagnoser`` is one."""
 
-    def diagnose(self, episode: Episode, settings: RefinementSettings) -> Diagnosis:
-        """Return the diagnosis of one episode."""
+    def diagnose(
+        self, episode: Episode, settings: RefinementSettings, *, deadline: float | None = None
+    ) -> Diagnosis:
+        """Return the diagnosis of one episode, cut short ``deadline`` seconds from now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,10 @@ class _Run:
     def _diagnose(self, episode: Episode) -> tuple[Diagnosis | None, str]:
         """Return the diagnosis, or None and a sentence: one bad task is not to cost the others."""
         try:
-            diagnosis = self._diagnoser.diagnose(episode, self._settings.refinement)
+            settings = self._settings.refinement
+            diagnosis = self._diagnoser.diagnose(
+                episode, settings, deadline=settings.deadline or None
+            )
         except ArmorError as error:
             return None, str(error)
         except Exception as error:

@@ -85,6 +85,8 @@ class Prediction:
             'rounds': diagnosis.rounds if diagnosis else 0,
             'trajectories': diagnosis.settings.trajectories if diagnosis else 0,
             'temperature': diagnosis and diagnosis.settings.temperature,
+            'frame_stride': diagnosis and diagnosis.frame_stride,
+            'deadline_reached': bool(diagnosis and diagnosis.deadline_reached),
             'trace': [_round(entry) for entry in diagnosis.trace] if diagnosis else [],
             'selected': diagnosis and diagnosis.selected,
             'model': model

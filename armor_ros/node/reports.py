@@ -24,6 +24,9 @@ from armor_ros.node.conversions import (
     to_time,
 )
 
+# Frames are encoded in pairs, so that the last one or two always wait for the end.
+FRAMES_AT_THE_END = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -97,8 +100,20 @@ def diagnosis_report(
     report.weights_hash = model.weights_hash
     report.quantization = model.quantization
     report.config_hash = config_hash
-    report.extra = [KeyValue(key='model_trained', value=str(model.trained).lower())]
+    report.extra = [KeyValue(key=key, value=value) for key, value in _extra(diagnosis)]
     return report
+
+
+def _extra(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """Return what else is to be said of a diagnosis; what is as it should be goes unsaid."""
+    extra = [('model_trained', str(diagnosis.model.trained).lower())]
+    if diagnosis.deadline_reached:
+        extra.append(('deadline_reached', 'true'))
+    if diagnosis.frame_stride > 1:
+        extra.append(('frame_stride', str(diagnosis.frame_stride)))
+    if diagnosis.late_frames > FRAMES_AT_THE_END:
+        extra.append(('late_frames', str(diagnosis.late_frames)))
+    return extra
 
 
 def provisional_report(

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
@@ -28,6 +29,7 @@ from armor_ros.serving.messages import (
     Goodbye,
     Hello,
     NeedFrames,
+    Open,
     Refused,
     ServerMessage,
     Started,
@@ -35,6 +37,7 @@ from armor_ros.serving.messages import (
     Welcome,
 )
 from armor_ros.serving.protocol import decode, encode
+from armor_ros.serving.streams import MAX_STREAMS
 from armor_ros.serving.worker import LoadedModel, ModelWorker
 
 MEGABYTE = 1024 * 1024
@@ -106,7 +109,8 @@ class InferenceServer:
     The application and its state; ``app`` is what an ASGI server runs.
 
     ``load`` is called in the model's thread once the server is up. With an empty ``token`` every
-    connection is taken. ``on_beyond_repair`` is called when only a new process can infer again.
+    connection is taken. At most ``max_streams`` episodes are encoded while they happen.
+    ``on_beyond_repair`` is called when only a new process can infer again.
     """
 
     def __init__(
@@ -116,15 +120,17 @@ class InferenceServer:
         token: str = '',
         session_bytes: int = 1024 * MEGABYTE,
         total_bytes: int = 4096 * MEGABYTE,
+        max_streams: int = MAX_STREAMS,
         on_beyond_repair: Callable[[], None] | None = None,
     ) -> None:
         self._token = token
         self._store = FrameStore(session_bytes, total_bytes)
-        self._worker = ModelWorker(load, self._store)
+        self._worker = ModelWorker(load, self._store, max_streams)
         self._on_beyond_repair = on_beyond_repair
         self._connections: set[Connection] = set()
         self._greeting = 0
-        self._complete: asyncio.Queue[ServerSession] = asyncio.Queue()
+        self._complete: deque[ServerSession] = deque()
+        self._work = asyncio.Event()
         self._running: ServerSession | None = None
         self.app = Starlette(routes=[WebSocketRoute('/', self._serve)], lifespan=self._lifespan)
 
@@ -143,29 +149,42 @@ class InferenceServer:
 
     async def _load(self) -> None:
         state = await self._worker.load()
+        self._work.set()
         for connection in self._connections:
             connection.post(state)
 
     async def _infer(self) -> None:
-        """Answer complete sessions in the order in which they became complete."""
+        """
+        Answer complete sessions in the order in which they became complete.
+
+        While there is none, the frames of tasks that still run are encoded.
+        """
         while True:
-            session = await self._complete.get()
-            connection: Connection = session.owner
-            if session.stop.is_set():
-                continue
-            self._running = session
-            connection.post(Started(session.number))
-            # Before inference begins: if it kills this process, the monitor knows what was running
-            await connection.deliver()
-            connection.post_from_thread(
-                await self._worker.diagnose(session, connection.post_from_thread)
-            )
-            self._running = None
-            self._store.forget(session)
             if self._worker.is_beyond_repair and self._on_beyond_repair is not None:
-                await connection.deliver()
                 self._on_beyond_repair()
                 return  # what waits is answered by the next process
+            # First of all, so that what comes from here on is not slept over.
+            self._work.clear()
+            if self._complete:
+                await self._answer(self._complete.popleft())
+            elif not await self._worker.step(self._store.viewed()):
+                await self._work.wait()
+
+    async def _answer(self, session: ServerSession) -> None:
+        connection: Connection = session.owner
+        if session.stop.is_set():
+            return
+        self._running = session
+        connection.post(Started(session.number))
+        # Before inference begins: if it kills this process, the monitor knows what was running
+        await connection.deliver()
+        connection.post_from_thread(
+            await self._worker.diagnose(session, connection.post_from_thread)
+        )
+        self._running = None
+        self._store.forget(session)
+        if self._worker.is_beyond_repair:
+            await connection.deliver()
 
     async def _serve(self, websocket: WebSocket) -> None:
         """Serve one connection."""
@@ -224,6 +243,8 @@ class InferenceServer:
                 message = decode(data)
                 if isinstance(message, Frame):
                     self._take_frame(connection, message)
+                elif isinstance(message, Open):
+                    self._store.open(connection, message)
                 elif isinstance(message, Submit):
                     self._take_submit(connection, message)
                 elif isinstance(message, Cancel):
@@ -238,7 +259,8 @@ class InferenceServer:
     def _take_frame(self, connection: Connection, frame: Frame) -> None:
         complete = self._store.add(connection, frame)
         if complete is not None:
-            self._complete.put_nowait(complete)
+            self._complete.append(complete)
+        self._work.set()
 
     def _take_submit(self, connection: Connection, submit: Submit) -> None:
         number = submit.session
@@ -254,18 +276,21 @@ class InferenceServer:
             refused = self._store.find(connection, number)
             if refused is not None:
                 self._store.forget(refused)
+                self._work.set()
             connection.post(Refused(number, ReportStatus.MODEL_ERROR, str(error)))
             return
         if any(missing):
             connection.post(NeedFrames(number, missing))
         else:
-            self._complete.put_nowait(session)
+            self._complete.append(session)
+            self._work.set()
 
     def _cancel(self, session: ServerSession) -> None:
         """Stop a session; the memory of a running one is freed when inference has ended."""
         session.stop.set()
         if session is not self._running:
             self._store.forget(session)
+            self._work.set()  # a stream may be closed
 
 
 async def _receive(websocket: WebSocket) -> object:

@@ -143,9 +143,20 @@ class InferenceClient:
         elif thread is not threading.current_thread():
             thread.join()
 
-    def open(self, session: str) -> None:
-        """Announce a task that has started; its frames may follow."""
-        self._call(lambda: self._ledger.open(session))
+    def open(
+        self, session: str, settings: RefinementSettings | None = None, fps: float | None = None
+    ) -> None:
+        """
+        Announce a task that has started; its frames may follow.
+
+        With ``settings`` as they will be submitted, their ``camera`` named, and the ``fps`` at
+        which its frames are sampled, the server encodes that camera's frames as they come. When
+        it turns out otherwise that was in vain, and the answer is the same.
+        """
+        view = None
+        if settings is not None and settings.camera and fps is not None:
+            view = (settings.camera, settings.input_mode, fps)
+        self._call(lambda: self._ledger.open(session, view))
 
     def push(self, session: str, camera: str, stamp_ns: int, frame: npt.NDArray[np.uint8]) -> None:
         """
@@ -264,8 +275,10 @@ class InferenceClient:
         link = self._link
         if session is None or link is None or not link.was_up:
             self._streamed(frame.nbytes)
+            if session is not None:
+                session.view = None  # its first frames will be missing
             return
-        session.streamed = True
+        self._ledger.announce(session)
 
         def make() -> bytes | None:
             # submit sends what is still missing by then, in the order of need

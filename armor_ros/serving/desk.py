@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -198,11 +199,21 @@ class TaskDesk:
                     self._client.cancel(self._open[event.task_id])
                 session = str(next(self._numbers))
                 self._open[event.task_id] = session
-                self._client.open(session)
+                self._client.open(session, self._view(event), self._recorder.fps)
                 for kept in self._recorder.frames_of(event.task_id):
                     self._client.push(session, kept.camera, kept.stamp_ns, kept.frame)
             else:
                 self._ended[event.task_id] = self._steady()
+
+    def _view(self, event: TaskEvent) -> RefinementSettings:
+        """Return the settings with the camera named that will most likely be looked at."""
+        settings = self._settings()
+        if settings.camera:
+            return settings
+        cameras = event.cameras or self._recorder.cameras
+        newest = self._newest_stamps()
+        with_frames = [camera for camera in cameras if newest.get(camera)]
+        return dataclasses.replace(settings, camera=(*with_frames, *cameras, '')[0])
 
     def _submit(self, episode: Episode) -> None:
         task_id = episode.task.task_id

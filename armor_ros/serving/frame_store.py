@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,11 @@ from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.manifest import assemble, pack_indices
-from armor_ros.serving.messages import ClipManifest, Frame, Submit, frame_count
+from armor_ros.serving.messages import ClipManifest, Frame, Open, Submit, frame_count
 
 FrameKey = tuple[str, int]
+# Height, width and CRC-32.
+Checksum = tuple[int, int, int]
 # What a frame costs beside its pixels, so that many tiny frames cannot exceed the bounds.
 FRAME_OVERHEAD = 512
 
@@ -29,21 +32,37 @@ class ServerSession:
     One task of one connection (``owner``).
 
     ``nbytes`` counts the frames held and, once submitted, those still to come. ``wanted`` maps
-    the frames still to come to their checksum and bytes. ``stop`` asks a running inference to end.
+    the frames still to come to their checksum. ``view`` says what will be looked at; ``fresh`` are
+    the stamps of its camera's frames that the model has not taken yet, in time and without a gap:
+    stamps alone, so that frames are held but once. ``is_whole`` is False after a gap. ``stop``
+    asks a running inference to end, and is set when the session is forgotten.
     """
 
     owner: Any
     number: int
     frames: dict[FrameKey, bytes] = field(default_factory=dict)
-    checksums: dict[FrameKey, tuple[int, int, int]] = field(default_factory=dict)
-    wanted: dict[FrameKey, tuple[int, int, int]] = field(default_factory=dict)
+    checksums: dict[FrameKey, Checksum] = field(default_factory=dict)
+    wanted: dict[FrameKey, Checksum] = field(default_factory=dict)
     submit: Submit | None = None
+    view: Open | None = None
+    fresh: deque[int] = field(default_factory=deque)
+    newest: int = -(2**63)
+    is_whole: bool = True
     nbytes: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
+    def end_view(self) -> None:
+        """Let the model take no further frames before the end; from any thread."""
+        self.is_whole = False
+        self.fresh.clear()
+
 
 class FrameStore:
-    """Sessions and their frames; all methods but ``take_episode`` belong to one thread."""
+    """
+    Sessions and their frames.
+
+    All methods belong to one thread, ``take_episode`` and ``peek`` to the model's.
+    """
 
     def __init__(self, session_bytes: int, total_bytes: int, max_sessions: int = 64) -> None:
         """``max_sessions`` bounds the sessions of one owner."""
@@ -61,9 +80,29 @@ class FrameStore:
         """Return the sessions of a connection."""
         return [session for session in self._sessions.values() if session.owner is owner]
 
+    def viewed(self) -> list[ServerSession]:
+        """Return the sessions whose frames may be taken by the model as they come."""
+        return [
+            session
+            for session in self._sessions.values()
+            if session.view is not None and session.submit is None
+        ]
+
     def find(self, owner: object, number: int) -> ServerSession | None:
         """Return a session if it is known."""
         return self._sessions.get((id(owner), number))
+
+    def open(self, owner: object, view: Open) -> None:
+        """
+        Take what a session will be asked.
+
+        Raises ProtocolError for a session that has begun: its first frames would be missing.
+        """
+        if self.find(owner, view.session) is not None:
+            raise ProtocolError(f'session {view.session} was opened after it had begun')
+        session = self._create(owner, view.session)
+        if session is not None:
+            session.view = view
 
     def add(self, owner: object, frame: Frame) -> ServerSession | None:
         """
@@ -91,14 +130,32 @@ class FrameStore:
         held = session.frames.get(key)
         growth = len(frame.data) + FRAME_OVERHEAD
         growth -= 0 if held is None else len(held) + FRAME_OVERHEAD
-        if session.nbytes + growth > self._session_bytes:
-            return None
-        if self.nbytes + growth > self._total_bytes:
+        is_seen = session.view is not None and session.view.camera == frame.camera
+        if (
+            session.nbytes + growth > self._session_bytes
+            or self.nbytes + growth > self._total_bytes
+        ):
+            if is_seen:
+                session.is_whole = False  # what came before the gap may still be taken
             return None
         session.frames[key] = frame.data
         session.checksums[key] = checksum
         session.nbytes += growth
+        if is_seen and session.is_whole and frame.stamp_ns > session.newest:
+            session.newest = frame.stamp_ns
+            session.fresh.append(frame.stamp_ns)
         return None
+
+    def peek(self, session: ServerSession, stamp_ns: int) -> npt.NDArray[np.uint8] | None:
+        """Return a frame of the viewed camera, (H, W, 3) uint8, without a copy; None if gone."""
+        if session.view is None:
+            return None
+        key = (session.view.camera, stamp_ns)
+        # The other thread may replace or drop both between these lines.
+        data, checksum = session.frames.get(key), session.checksums.get(key)
+        if data is None or checksum is None or len(data) != checksum[0] * checksum[1] * 3:
+            return None
+        return np.frombuffer(data, np.uint8).reshape(*checksum[:2], 3)
 
     def submit(self, owner: object, submit: Submit) -> tuple[ServerSession, tuple[bytes, ...]]:
         """
@@ -112,11 +169,12 @@ class FrameStore:
         if session.submit is not None:
             raise ProtocolError(f'session {submit.session} was submitted twice')
         self._reserve(session, _episode_bytes(submit))
+        session.end_view()
         held, session.frames = session.frames, {}
         missing = []
         for clip in submit.clips:
             absent = []
-            for index, (key, checksum) in enumerate(_named_frames(clip)):
+            for index, (key, checksum) in enumerate(named_frames(clip)):
                 if key in held and session.checksums[key] == checksum:
                     session.frames[key] = held[key]
                 else:
@@ -136,6 +194,7 @@ class FrameStore:
     def forget(self, session: ServerSession) -> None:
         """Drop a session and its frames."""
         self._sessions.pop((id(session.owner), session.number), None)
+        session.stop.set()
         session.frames.clear()
 
     def _stacks(
@@ -143,7 +202,7 @@ class FrameStore:
     ) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield (N, H, W, 3) per clip; each frame's bytes are freed as they are copied."""
         for clip in clips:
-            keys = [key for key, _ in _named_frames(clip)]
+            keys = [key for key, _ in named_frames(clip)]
             stack = np.empty((len(keys), clip.height, clip.width, 3), np.uint8)
             for index, key in enumerate(keys):
                 data = session.frames.pop(key)
@@ -178,13 +237,14 @@ class FrameStore:
                     f'--total-megabytes, or give it fewer monitors'
                 )
             victim = streaming.pop()
+            victim.end_view()
             victim.frames.clear()
             victim.checksums.clear()
             victim.nbytes = 0
         session.nbytes = needed
 
 
-def _named_frames(clip: ClipManifest) -> list[tuple[FrameKey, tuple[int, int, int]]]:
+def named_frames(clip: ClipManifest) -> list[tuple[FrameKey, Checksum]]:
     """Return key and (height, width, CRC-32) of each frame of a clip."""
     stamps = np.frombuffer(clip.stamps, '<i8').tolist()
     checksums = np.frombuffer(clip.checksums, '<u4').tolist()

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from armor_ros.episodes.diagnosis import RefinementSettings, ReportStatus
+from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReportStatus
 from armor_ros.episodes.episode import Episode
 from armor_ros.serving import events, messages
 from armor_ros.serving.codec import ProtocolError
@@ -22,9 +23,20 @@ SESSIONS_ON_SERVER = 2
 STOP_SECONDS = 60.0
 
 
+# Camera, input mode and fps of ``messages.Open``.
+View = tuple[str, InputMode | None, float]
+
+_logger = logging.getLogger(__name__)
+
+
 @dataclass(slots=True)
 class Session:
-    """One task; ``number`` is its name on the wire, unique for the life of a client."""
+    """
+    One task; ``number`` is its name on the wire, unique for the life of a client.
+
+    ``view`` is what the server is to be told ahead of the first frame, None when it was told or
+    is not to be.
+    """
 
     number: int
     name: str
@@ -33,6 +45,7 @@ class Session:
     episode: Episode | None = None
     settings: RefinementSettings | None = None
     timer: asyncio.TimerHandle | None = None
+    view: View | None = None
     streamed: bool = False
     on_server: bool = False
     losses: int = 0
@@ -65,10 +78,20 @@ class Ledger:
         self._state, self._state_text = 'down', ''
         self.link: Link | None = None
 
-    def open(self, name: str) -> None:
-        """Begin to stream a session."""
+    def open(self, name: str, view: View | None = None) -> None:
+        """Begin to stream a session; ``view`` tells what of it will be looked at."""
         if name not in self._open:
-            self._open[name] = Session(next(self._numbers), name)
+            self._open[name] = Session(next(self._numbers), name, view=view)
+
+    def announce(self, session: Session) -> None:
+        """Note that frames of a session go out, and tell the server what they are for."""
+        session.streamed = True
+        view, session.view = session.view, None
+        if view is not None:
+            try:
+                self._send(messages.Open(session.number, *view))
+            except ProtocolError as error:
+                _logger.warning('a session is not encoded while it runs: %s', error)
 
     def streaming(self, name: str) -> Session | None:
         """Return the session if it is open and not submitted."""

@@ -3,9 +3,10 @@
 The messages between the monitor and the inference server.
 
 The monitor says Hello; the server answers Welcome and a ModelState, or Goodbye. Frames of a
-session are raw RGB, so that the server sees exactly what the robot saw. Submit names every frame
-with its checksum; the server asks for those it lacks (NeedFrames), and answers with Started,
-Detection, RoundDone and at last Result or Refused.
+session are raw RGB, so that the server sees exactly what the robot saw. Open, ahead of them, says
+which will be looked at, so that the server can begin. Submit names every frame with its checksum;
+the server asks for those it lacks (NeedFrames), and answers with Started, Detection, RoundDone
+and at last Result or Refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from armor_ros.episodes.diagnosis import (
     Diagnosis,
+    InputMode,
     ModelInfo,
     RefinementSettings,
     ReportStatus,
@@ -22,11 +24,12 @@ from armor_ros.episodes.diagnosis import (
 from armor_ros.episodes.episode import CameraEvidence
 from armor_ros.episodes.task import TaskEvent
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + 1024 * 1024
 MAX_FRAMES_PER_CLIP = 65_536
 MAX_CAMERAS = 64
+MAX_FPS = 1000.0
 
 # Close codes of the websocket (4000-4999 are an application's own).
 CLOSE_SHUTDOWN = 1001
@@ -42,6 +45,22 @@ class Hello:
 
     version: int
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """
+    What a session that begins will be asked, sent ahead of its first frame, or not at all.
+
+    It lets the server encode the frames of ``camera`` as they come; the answer does not depend on
+    it. ``input_mode`` None means what the checkpoint was trained with. ``fps`` is the rate at
+    which the frames are sampled.
+    """
+
+    session: int
+    camera: str
+    input_mode: InputMode | None
+    fps: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +191,7 @@ class Refused:
     text: str
 
 
-ClientMessage = Hello | Frame | Submit | Cancel
+ClientMessage = Hello | Open | Frame | Submit | Cancel
 ServerMessage = (
     Welcome
     | Goodbye

@@ -16,6 +16,7 @@ from armor_ros.episodes.diagnosis import Diagnosis
 from armor_ros.serving.codec import MAX_STRING_LENGTH, ProtocolError, from_plain, to_plain
 from armor_ros.serving.messages import (
     MAX_CAMERAS,
+    MAX_FPS,
     MAX_FRAMES_PER_CLIP,
     MAX_MESSAGE_BYTES,
     Cancel,
@@ -26,6 +27,7 @@ from armor_ros.serving.messages import (
     Message,
     ModelState,
     NeedFrames,
+    Open,
     Refused,
     Result,
     RoundDone,
@@ -38,7 +40,7 @@ from armor_ros.serving.messages import (
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
-        Hello, Frame, Submit, Cancel,
+        Hello, Open, Frame, Submit, Cancel,
         Welcome, Goodbye, ModelState, NeedFrames, Started, Detection, RoundDone, Result, Refused,
     )
 }  # fmt: skip
@@ -88,6 +90,11 @@ def check(message: Message) -> None:
         expected = message.height * message.width * 3
         if len(message.data) != expected:
             raise ProtocolError(f'Frame has {len(message.data)} bytes instead of {expected}')
+    elif isinstance(message, Open):
+        if not 0 < message.fps <= MAX_FPS:
+            raise ProtocolError(
+                f'Open.fps is {message.fps}, and must be above 0 and at most {MAX_FPS:g}'
+            )
     elif isinstance(message, Submit):
         _check_submit(message)
     elif isinstance(message, ModelState):
@@ -130,6 +137,7 @@ def _check_submit(message: Submit) -> None:
         ('tolerance', settings.tolerance, 0, 1e6),
         ('entropy_weight', settings.entropy_weight, 0, 1e6),
         ('temperature', settings.temperature, 0, 1e6),
+        ('deadline', settings.deadline, 0, 3600),
     ):
         if not low <= value <= high:
             raise ProtocolError(f'settings.{name} is {value}, and must be in {low} to {high}')

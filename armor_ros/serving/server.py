@@ -22,6 +22,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.serving.app import MEGABYTE, InferenceServer
 from armor_ros.serving.events import read_token
 from armor_ros.serving.messages import MAX_MESSAGE_BYTES
+from armor_ros.serving.streams import MAX_STREAMS
 from armor_ros.serving.worker import LoadedModel
 
 _logger = logging.getLogger(__name__)
@@ -82,6 +83,13 @@ def make_parser() -> argparse.ArgumentParser:
         help='bound of all frames held in MiB (default: 4096)',
     )
     parser.add_argument(
+        '--max-streams',
+        type=int,
+        default=MAX_STREAMS,
+        help='tasks whose video is encoded while they run, at most; each takes memory beside the '
+        f'model (default: {MAX_STREAMS}; 0: all is done when a task has ended)',
+    )
+    parser.add_argument(
         '--exit-with-parent',
         action='store_true',
         help='end when standard input closes or the parent process dies (for supervisors)',
@@ -106,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             dtype=options.dtype,
         )
-        return LoadedModel(model.info, Diagnoser(model).diagnose)
+        diagnoser = Diagnoser(model)
+        return LoadedModel(
+            model.info, diagnoser.diagnose, diagnoser.open_stream, model.config.input_mode
+        )
 
     try:
         serve(load, options)
@@ -127,6 +138,8 @@ def serve(load: Callable[[], LoadedModel], options: argparse.Namespace) -> None:
             f'--session-megabytes ({options.session_megabytes}) must be at least 1, and '
             f'--total-megabytes ({options.total_megabytes}) not smaller'
         )
+    if options.max_streams < 0:
+        raise ArmorError(f'--max-streams ({options.max_streams}) must be at least 0')
     token = read_token(options.token_file) if options.token_file else ''
     if options.host and not token:
         raise ArmorError(
@@ -157,6 +170,7 @@ def _run(
         token=token,
         session_bytes=options.session_megabytes * MEGABYTE,
         total_bytes=options.total_megabytes * MEGABYTE,
+        max_streams=options.max_streams,
         on_beyond_repair=give_up,
     )
     server = uvicorn.Server(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one thread that touches the model: loads it, then diagnoses one episode at a time."""
+"""The one thread that touches the model: it loads it, diagnoses, and encodes in between."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from armor_ros.episodes.diagnosis import Diagnosis, ModelInfo, ReportStatus
+from armor_ros.episodes.diagnosis import Diagnosis, InputMode, ModelInfo, ReportStatus
 from armor_ros.errors import ArmorError
 from armor_ros.serving.frame_store import FrameStore, ServerSession
 from armor_ros.serving.messages import (
@@ -24,6 +24,7 @@ from armor_ros.serving.messages import (
     ServerMessage,
 )
 from armor_ros.serving.protocol import encode
+from armor_ros.serving.streams import MAX_STREAMS, Stream, StreamOpener, StreamPool
 
 _logger = logging.getLogger(__name__)
 
@@ -33,20 +34,29 @@ class LoadedModel:
     """
     A model that is ready.
 
-    ``diagnose`` has the signature of ``armor_ros.inference.diagnoser.Diagnoser.diagnose``.
+    ``diagnose`` and ``open_stream`` have the signatures of the methods of
+    ``armor_ros.inference.diagnoser.Diagnoser``; without ``open_stream`` all is done when an
+    episode has ended. ``input_mode`` is what the checkpoint was trained with.
     """
 
     info: ModelInfo
     diagnose: Callable[..., Diagnosis]
+    open_stream: StreamOpener | None = None
+    input_mode: InputMode = InputMode.CLIP
 
 
 class ModelWorker:
     """Runs ``load``, then diagnoses, in a thread of its own; a model's error becomes an answer."""
 
-    def __init__(self, load: Callable[[], LoadedModel], store: FrameStore) -> None:
+    def __init__(
+        self, load: Callable[[], LoadedModel], store: FrameStore, max_streams: int = MAX_STREAMS
+    ) -> None:
+        """``max_streams`` bounds the episodes that are encoded while they happen."""
         self._load = load
         self._store = store
+        self._max_streams = max_streams
         self._model: LoadedModel | None = None
+        self._streams: StreamPool | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix='armor-model')
         self.state = ModelState('loading', 'the model is being loaded', None)
         self.is_beyond_repair = False
@@ -66,6 +76,17 @@ class ModelWorker:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._answer, session, post)
 
+    async def step(self, sessions: Sequence[ServerSession]) -> bool:
+        """
+        Encode a little of what these sessions' cameras have seen, about a second of video.
+
+        Returns whether there was anything to do. An error costs the session its stream.
+        """
+        if self._streams is None:
+            return False
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._step, self._streams, sessions)
+
     def close(self) -> None:
         """Take no more work; what runs is not waited for."""
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -74,6 +95,10 @@ class ModelWorker:
         started = time.monotonic()
         try:
             self._model = self._load()
+            if self._model.open_stream is not None and self._max_streams:
+                self._streams = StreamPool(
+                    self._model.open_stream, self._model.input_mode, self._store, self._max_streams
+                )
             state = ModelState('ready', '', self._model.info)
             encode(state)
         except BaseException as error:
@@ -87,6 +112,17 @@ class ModelWorker:
             time.monotonic() - started,
         )
         return state
+
+    def _step(self, streams: StreamPool, sessions: Sequence[ServerSession]) -> bool:
+        """Run in the model's thread."""
+        try:
+            return streams.step(sessions)
+        except BaseException as error:
+            _log('an episode could not be encoded while it happened', error)
+            self.is_beyond_repair = self.is_beyond_repair or _breaks_device(error)
+            error.__traceback__ = None  # it holds on to frames and tensors
+        _release_memory()
+        return True
 
     def _answer(self, session: ServerSession, post: Callable[[bytes], None]) -> bytes:
         """Run in the model's thread: whatever happens, there is an answer."""
@@ -103,18 +139,42 @@ class ModelWorker:
         return encode(Refused(session.number, ReportStatus.MODEL_ERROR, text))
 
     def _run(self, session: ServerSession, post: Callable[[bytes], None]) -> ServerMessage:
-        if self._model is None or session.submit is None:
+        model, submit, number = self._model, session.submit, session.number
+        if model is None or submit is None:
             raise ArmorError('the model is not loaded')
-        number, settings = session.number, session.submit.settings
+        stream = self._streams.take(session, submit) if self._streams is not None else None
+        started, deadline = time.monotonic(), submit.settings.deadline
+        end = started + deadline
         episode = self._store.take_episode(session)
-        started = time.monotonic()
-        diagnosis = self._model.diagnose(
-            episode,
-            settings,
-            on_round=lambda rounds: post(encode(RoundDone(number, tuple(rounds)))),
-            on_detection=lambda value: post(encode(Detection(number, float(value)))),
-            should_stop=session.stop.is_set,
-        )
+
+        def diagnose(stream: Stream | None) -> Diagnosis:
+            return model.diagnose(
+                episode,
+                submit.settings,
+                stream=stream,
+                deadline=max(0.0, end - time.monotonic()) if deadline else None,
+                on_round=lambda rounds: post(encode(RoundDone(number, tuple(rounds)))),
+                on_detection=lambda value: post(encode(Detection(number, float(value)))),
+                should_stop=session.stop.is_set,
+            )
+
+        try:
+            diagnosis = diagnose(stream)
+            is_reduced = diagnosis.settings != submit.settings
+        except BaseException as error:
+            if session.stop.is_set() or not self._streams or not _is_out_of_memory(error):
+                raise
+            error.__traceback__ = None
+            is_reduced = True
+        finally:
+            if stream is not None:
+                stream.close()
+        if is_reduced and self._streams:
+            # Other episodes' streams are not to change the answer on this one.
+            _logger.warning('memory ran out: all streams are closed, and inference begins anew')
+            self._streams.close()
+            _release_memory()
+            diagnosis = diagnose(None)
         return Result(number, diagnosis, time.monotonic() - started)
 
 
@@ -139,6 +199,13 @@ def _breaks_device(error: BaseException) -> bool:
     if type(error).__name__ == 'OutOfMemoryError':
         return False
     return type(error).__name__ == 'AcceleratorError' or 'CUDA error' in str(error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether more memory would have helped; ``ModelError`` says so in words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':
+        return True
+    return isinstance(error, ArmorError) and 'memory' in str(error)
 
 
 def _release_memory() -> None:

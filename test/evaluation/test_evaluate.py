@@ -119,7 +119,9 @@ class BrokenModel:
     def __init__(self, failure: Exception) -> None:
         self.failure = failure
 
-    def diagnose(self, episode: Episode, settings: RefinementSettings) -> Diagnosis:
+    def diagnose(
+        self, episode: Episode, settings: RefinementSettings, *, deadline: float | None = None
+    ) -> Diagnosis:
         raise self.failure
 
 
@@ -143,13 +145,25 @@ def test_a_failing_model_is_unknown_not_fatal(
         assert line['evidence']
 
 
+def test_a_deadline_is_kept_and_said(two_tasks: Path, diagnoser: Any, tmp_path: Path) -> None:
+    for name, deadline in (('none', 0.0), ('short', 1e-6)):
+        settings = replace(SETTINGS, refinement=replace(SETTINGS.refinement, deadline=deadline))
+        evaluate_bags([two_tasks], diagnoser, settings, tmp_path / name)
+    for free, cut in zip(lines_of(tmp_path / 'none'), lines_of(tmp_path / 'short'), strict=True):
+        assert (free['deadline_reached'], cut['deadline_reached']) == (False, True)
+        assert (free['frame_stride'], cut['frame_stride']) == (1, 1)
+        assert cut['rounds'] == 1
+
+
 class NanModel:
     """A real model whose answer is then spoilt."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
 
-    def diagnose(self, episode: Episode, settings: RefinementSettings) -> Diagnosis:
+    def diagnose(
+        self, episode: Episode, settings: RefinementSettings, *, deadline: float | None = None
+    ) -> Diagnosis:
         return replace(self.inner.diagnose(episode, settings), failure_probability=float('nan'))
 
 

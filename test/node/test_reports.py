@@ -64,6 +64,21 @@ def test_a_diagnosis_is_reported_whole() -> None:
     assert report.config_hash == 'hash'
 
 
+def test_what_is_unusual_about_a_diagnosis_is_said() -> None:
+    def extra_of(**changes: Any) -> dict[str, str]:
+        report = report_of(dataclasses.replace(DIAGNOSIS, **changes))
+        return {pair.key: pair.value for pair in report.extra}
+
+    usual = {'model_trained': 'true'}
+    assert extra_of() == extra_of(late_frames=2) == usual
+    assert extra_of(late_frames=3) == {**usual, 'late_frames': '3'}
+    assert extra_of(deadline_reached=True, frame_stride=4) == {
+        **usual,
+        'deadline_reached': 'true',
+        'frame_stride': '4',
+    }
+
+
 @pytest.mark.parametrize(
     ('status', 'verdict', 'expected'),
     [

@@ -35,7 +35,16 @@ def digest(episode):
     return (total % 100_003) / 100_003
 
 
-def diagnose(episode, settings, *, on_round=None, on_detection=None, should_stop=None):
+def diagnose(
+    episode,
+    settings,
+    *,
+    stream=None,
+    deadline=None,
+    on_round=None,
+    on_detection=None,
+    should_stop=None,
+):
     name = episode.task.name
     value = digest(episode)
     entry = Round(0, 0, value, value > 0.5, f'a digest of {name}', 0.1, 0.2, 0.12, True)

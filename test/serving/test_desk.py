@@ -27,8 +27,14 @@ class RecordingClient:
 
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
-    def open(self, session: str) -> None:
+    views: list[tuple[str, float]] = field(default_factory=list)
+
+    def open(
+        self, session: str, settings: RefinementSettings | None = None, fps: float | None = None
+    ) -> None:
         self.calls.append(('open', session))
+        if settings is not None and fps is not None:
+            self.views.append((settings.camera, fps))
 
     def push(self, session: str, camera: str, stamp_ns: int, frame: Any) -> None:
         self.calls.append(('push', session, camera))
@@ -50,6 +56,7 @@ class Scene:
         self.now = 100 * SECOND
         self.steady = 0
         self.client = RecordingClient()
+        self.settings = RefinementSettings()
         self.outcomes: list[Outcome] = []
         self.progress: list[Progress] = []
         settings = EpisodeSettings(frame_height=16, frame_width=16, settle=SETTLE)
@@ -57,7 +64,7 @@ class Scene:
         self.desk = TaskDesk(
             self.recorder,
             self.client,  # type: ignore[arg-type]
-            RefinementSettings,
+            lambda: self.settings,
             lambda: self.steady,
             self.outcomes.append,
             self.progress.append,
@@ -99,6 +106,18 @@ def test_frames_stream_while_the_task_runs_and_it_is_submitted_once(scene: Scene
     scene.film(5.0)
     assert len(scene.client.named('submit')) == 1
     assert scene.outcomes == []
+
+
+def test_the_server_is_told_which_camera_will_be_looked_at(scene: Scene) -> None:
+    scene.event(TaskPhase.START, 'before any frame')
+    scene.film(1.0)
+    scene.event(TaskPhase.START, 'after')
+    chosen = TaskEvent(TaskPhase.START, 'of its own', scene.now, cameras=('wrist', 'front'))
+    scene.desk.task_event(chosen, scene.now)
+    scene.settings = RefinementSettings(camera='wrist')
+    scene.event(TaskPhase.START, 'given')
+    # the wrist has given no frame, so that the front is what the model will see
+    assert scene.client.views == [('front', 5.0), ('front', 5.0), ('front', 5.0), ('wrist', 5.0)]
 
 
 def test_an_answer_is_handed_on_once_and_late_words_pass_by(scene: Scene) -> None:

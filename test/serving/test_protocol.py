@@ -49,13 +49,14 @@ SETTINGS = st.builds(
     seed=INTEGERS,
     input_mode=st.none() | st.sampled_from(InputMode),
     camera=TEXTS,
+    deadline=st.floats(0, 3600),
 )
 TRACES = st.lists(ROUNDS, min_size=1, max_size=5).map(tuple)
 DIAGNOSES = TRACES.flatmap(
     lambda trace: st.builds(
         Diagnosis, st.sampled_from(Verdict), PROBABILITIES, TEXTS, FLOATS, FLOATS, FLOATS,
         st.integers(0, len(trace) - 1), st.just(trace), SETTINGS, INFOS, st.booleans(),
-        PROBABILITIES,
+        PROBABILITIES, st.booleans(), st.integers(1, 2**31), st.integers(0, 2**31),
     )
 )  # fmt: skip
 FRAMES = st.tuples(INTEGERS, TEXTS, INTEGERS, st.integers(1, 5), st.integers(1, 5)).flatmap(
@@ -71,6 +72,13 @@ MESSAGES = st.one_of(
             session, make_episode(frames=frames, seed=seed), values
         ),
         INTEGERS, st.integers(0, 4), st.integers(0, 99), SETTINGS,
+    ),
+    st.builds(
+        messages.Open,
+        INTEGERS,
+        TEXTS,
+        st.none() | st.sampled_from(InputMode),
+        st.floats(0, messages.MAX_FPS, exclude_min=True),
     ),
     st.builds(messages.Cancel, INTEGERS),
     st.builds(messages.Welcome, INTEGERS),
@@ -199,6 +207,9 @@ def changed_clip(**changes):
         (dataclasses.replace(SUBMIT, clips=SUBMIT.clips[:1] * 2), 'two clips of one camera'),
         (dataclasses.replace(SUBMIT, settings=RefinementSettings(rounds=10**6)), 'rounds'),
         (dataclasses.replace(SUBMIT, settings=RefinementSettings(temperature=-1.0)), 'temp'),
+        (dataclasses.replace(SUBMIT, settings=RefinementSettings(deadline=-1.0)), 'deadline'),
+        (messages.Open(1, 'front', None, 0.0), 'fps is 0.0'),
+        (messages.Open(1, 'front', None, float('inf')), 'fps is inf'),
     ],
 )
 def test_nothing_wrong_is_sent(message, words):

@@ -86,7 +86,7 @@ def test_a_client_with_a_wrong_token_fails_and_says_so(make_server, make_client,
 
 
 def test_a_client_of_another_version_fails_and_says_so(server, make_client, events, monkeypatch):
-    monkeypatch.setattr(app, 'PROTOCOL_VERSION', 2)
+    monkeypatch.setattr(app, 'PROTOCOL_VERSION', 99)
     client = make_client()
     events.wait_until(lambda: any(e.state == 'failed' for e in events.of(StateChanged)))
     assert 'install the same armor_ros' in client.state_text
