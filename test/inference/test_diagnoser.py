@@ -352,4 +352,5 @@ def test_a_training_model_answers_in_eval_mode(
 ) -> None:
     expected = Diagnoser(model).diagnose(make_episode(), QUICK)
     training = copy.deepcopy(model).train()
-    assert Diagnoser(training).diagnose(make_episode(), QUICK) == expected
+    # Copied weights may lie otherwise in memory, which the last digit of a product can feel.
+    assert_same_answers(Diagnoser(training).diagnose(make_episode(), QUICK), expected)
