@@ -14,6 +14,9 @@ from armor_ros.simulation.plan import Plan
 from armor_ros.simulation.scene import SHAPES, TOTE_WALL_HEIGHT
 from armor_ros.simulation.tasks.base import Task
 
+_NEXT_BUT_ONE = 0.40
+"""Further away than this, metres, is the tote after the next."""
+
 
 @register
 class Collision(Failure):
@@ -29,6 +32,5 @@ class Collision(Failure):
         return replace(plan, carry_height=bottom + SHAPES[task.named.shape].grasp)
 
     def applies(self, task: Task) -> bool:
-        """Tell whether the item cannot easily tumble over the wall into the next tote."""
-        way = float(np.hypot(task.drop[0] - task.named.x, task.drop[1] - task.named.y))
-        return way > 0.49 or not SHAPES[task.named.shape].round
+        """Tell whether an item that tumbles over the wall lands elsewhere than at its goal."""
+        return abs(task.drop[1] - task.named.y) > _NEXT_BUT_ONE

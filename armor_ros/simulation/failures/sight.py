@@ -46,15 +46,15 @@ def above_item(task: Task, rng: np.random.Generator) -> float:
 
 
 def free_side(task: Task, axis: int, shift: float, rng: np.random.Generator) -> float:
-    """Draw the side, -1 or 1, to which to miss the item: one where no other stands, if any."""
-    free = []
+    """Draw the side, -1 or 1, to which to miss the item: one where no other is caught, if any."""
+    room = {}
     for side in (-1.0, 1.0):
         spot = np.array([task.named.x, task.named.y])
         spot[axis] += side * shift
         far = [np.hypot(spot[0] - item.x, spot[1] - item.y) for item in _other_items(task)]
-        if min(far, default=1.0) > _ROOM:
-            free.append(side)
-    return float(rng.choice(free or [-1.0, 1.0]))
+        room[side] = min(far, default=1.0)
+    free = [side for side in room if room[side] > _ROOM]
+    return float(rng.choice(free)) if free else max(room, key=lambda side: room[side])
 
 
 def _other_items(task: Task) -> list[Item]:
