@@ -29,7 +29,7 @@ INFERENCE = [
     'starlette',
     'tokenizers',
     'torch>=2.5',
-    'transformers>=5.3',
+    'transformers>=5.17',
     'uvicorn',
 ]
 BAGS = ['backports.zstd; python_version < "3.14"', 'lz4', 'rosbags>=0.11']
