@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 import struct
+import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,12 +99,15 @@ def replay_bag(
     """
     if not (math.isfinite(rate) and rate > 0):
         raise ArmorError(f'rate is {rate}; give a speed above 0, for instance 1 or 0.5')
-    with BagReader(path) as bag:
+    with BagReader(path) as bag, _interruption() as interrupted:
         context = Context()
         # No signal handler of rclpy: SIGINT is to end the replay, not the context under it.
         rclpy.init(context=context)
         try:
-            player = _Player(bag, context, rate, topics, clock, on_progress, should_stop)
+            stops = (
+                [interrupted.is_set] if should_stop is None else [interrupted.is_set, should_stop]
+            )
+            player = _Player(bag, context, rate, topics, clock, on_progress, stops)
             try:
                 player.wait(wait_for, wait_seconds, delay)
                 return player.play(loop, linger)
@@ -109,6 +115,24 @@ def replay_bag(
                 player.close()
         finally:
             context.try_shutdown()
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """
+    Turn SIGINT into an event while the context lasts.
+
+    A KeyboardInterrupt may come up inside a callback of the middleware, which swallows it.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Stopped(Exception):  # noqa: N818 - no error: the caller asked for it
@@ -126,12 +150,12 @@ class _Player:
         topics: Collection[str] | None,
         clock: bool,
         on_progress: Callable[[ReplayProgress], None] | None,
-        should_stop: Callable[[], bool] | None,
+        stops: Sequence[Callable[[], bool]],
     ) -> None:
         self._bag = bag
         self._rate = rate
         self._on_progress = on_progress
-        self._should_stop = should_stop or (lambda: False)
+        self._stops = stops
         self._published = 0
         self._loops = 0
         self._told = 0.0
@@ -176,8 +200,8 @@ class _Player:
                     self._sleep_until(time.monotonic() + LONGEST_SLEEP)
             # A subscriber known here need not know of us yet, and would miss the beginning.
             self._sleep_until(time.monotonic() + delay)
-        except (_Stopped, KeyboardInterrupt):
-            self._should_stop = lambda: True
+        except _Stopped:
+            self._stops = [lambda: True]
 
     def play(self, loop: bool, linger: float) -> ReplaySummary:
         """Publish everything; ends at the end of the bag, by SIGINT, or when told to stop."""
@@ -189,7 +213,7 @@ class _Player:
                 if not loop:
                     break
             self._continue_clock(int(linger * SECOND))
-        except (_Stopped, KeyboardInterrupt):
+        except _Stopped:
             interrupted = True
         if not interrupted:
             self._wait_for_delivery()
@@ -250,7 +274,7 @@ class _Player:
     def _sleep_until(self, moment: float) -> None:
         """Sleep in slices, so that a request to stop is heard; raises _Stopped then."""
         while True:
-            if self._should_stop():
+            if any(stop() for stop in self._stops):
                 raise _Stopped
             remaining = moment - time.monotonic()
             if remaining <= 0:
