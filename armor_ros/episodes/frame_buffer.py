@@ -63,11 +63,6 @@ class FrameBuffer:
         return len(self._frames) * self._frame_bytes
 
     @property
-    def oldest_ns(self) -> int | None:
-        """Stamp of the oldest frame kept."""
-        return self._stamps[0] if self._stamps else None
-
-    @property
     def newest_ns(self) -> int | None:
         """Stamp of the newest frame kept."""
         return self._stamps[-1] if self._stamps else None

@@ -50,11 +50,6 @@ class SharedPrefix:
         """What the classification head needs of all tokens; there must be at least one."""
         return self._marks[-1][1]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all layers of all tokens have run."""
-        return not self._deferred
-
     def append(self, embeddings: torch.Tensor, positions: torch.Tensor) -> None:
         """Run (N, H) embeddings at (3, N) positions through the first layers."""
         start = self.length

@@ -7,13 +7,12 @@ import importlib
 import importlib.util
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from armor_ros.errors import ArmorError
 
-Quantization = Literal['none', '8bit', '4bit']
 QUANTIZATIONS: tuple[str, ...] = ('none', '8bit', '4bit')
 
 # Names are matched from the start of a module's path, which differs between library versions.

@@ -32,7 +32,6 @@ MAX_CAMERAS = 64
 MAX_FPS = 1000.0
 
 # Close codes of the websocket (4000-4999 are an application's own).
-CLOSE_SHUTDOWN = 1001
 CLOSE_BAD_MESSAGE = 4400
 CLOSE_BAD_TOKEN = 4401
 CLOSE_BAD_VERSION = 4426
