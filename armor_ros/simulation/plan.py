@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 GRIP_FORCE = 40.0
 """Force between the fingers that the gripper is asked for, newtons."""
 
+GRIP_FRICTION = 0.8
+"""Coefficient of friction between the fingers and what they hold."""
+
 CLOSE_FIRST = 'close_first'
 LET_GO_EARLY = 'let_go_early'
 NO_TURN = 'no_turn'
@@ -35,7 +38,8 @@ class Plan:
     their force, newtons. ``carry_height`` is the height of the fingertips on the way; ``speed``
     scales all motions; ``pause`` is a wait, seconds, before the item is carried.
     ``fade_force`` is the force, newtons, to which the grip weakens at the fraction ``fade_at``
-    of the way to the destination. ``watches_grip`` tells whether the robot's stack looks at the
+    of the way to the destination, ``fade_friction`` the coefficient to which the friction of the
+    fingertips falls there. ``watches_grip`` tells whether the robot's stack looks at the
     gripper's width on the way, or once after lifting only. ``stuck`` are two
     items that hang together, by accident. ``deviations`` names steps that go
     otherwise than they should: the constants of this module.
@@ -48,6 +52,7 @@ class Plan:
     speed: float = 1.0
     fade_at: float = 0.0
     fade_force: float = GRIP_FORCE
+    fade_friction: float = GRIP_FRICTION
     watches_grip: bool = False
     turn_error: float = 0.0
     goal_error: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from armor_ros.episodes.task import TaskStatus
 from armor_ros.simulation import plan as steps
-from armor_ros.simulation.plan import Plan
+from armor_ros.simulation.plan import GRIP_FRICTION, Plan
 from armor_ros.simulation.robot import (
     HOME,
     MAX_WIDTH,
@@ -121,7 +121,7 @@ class Controller:
         seconds = 0.5 + 1.5 * float(np.linalg.norm(over - here))
         for progress in self.motion(over, self._turned(yaw), seconds):
             if progress >= plan.fade_at and self.closed:
-                self.command_grip(plan.grip_width, min(plan.grip_force, plan.fade_force))
+                self._fade_grip()
             self._watch_grip()
             yield
         self._check_arrival()
@@ -240,6 +240,12 @@ class Controller:
         """Return how the robot turns for a goal that is turned by ``yaw``, radians."""
         known = 0.0 if steps.NO_TURN in self.plan.deviations else yaw
         return known + self.plan.goal_turn_error
+
+    def _fade_grip(self) -> None:
+        plan = self.plan
+        self.command_grip(plan.grip_width, min(plan.grip_force, plan.fade_force))
+        if plan.fade_friction < GRIP_FRICTION:
+            self._cell.slicken_fingertips(plan.fade_friction)
 
     def _watch_grip(self) -> None:
         if self.plan.watches_grip and not self.holds_something():

@@ -25,6 +25,11 @@ HOME = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4
 MAX_WIDTH = 0.08
 """The gripper's largest opening, metres."""
 
+_PADS = ('left_pad', 'right_pad')
+# Of sliding, spinning and rolling, as items have them; and what makes a fingertip's own friction
+# rule instead of the item's.
+_FRICTION_RATIOS = np.array([1.0, 0.0125, 0.0025])
+_ABOVE_ITEMS = 2
 _DAMPING = 0.05
 _POSTURE_GAIN = 0.05
 _STEP_LIMIT = 0.06
@@ -78,6 +83,17 @@ class Cell:
         """Set the opening that the gripper moves to, metres, and its largest force, newtons."""
         self.data.ctrl[self._grip] = width / 2
         self.model.actuator_forcerange[self._grip] = (-force, force)
+
+    def slicken_fingertips(self, friction: float) -> None:
+        """
+        Let the fingertips have this coefficient of friction from now on, as if greased.
+
+        It rules the grip alone: an item that falls lies on the table as it always did.
+        """
+        for pad in _PADS:
+            geom = self.model.geom(pad).id
+            self.model.geom_friction[geom] = friction * _FRICTION_RATIOS
+            self.model.geom_priority[geom] = _ABOVE_ITEMS
 
     @property
     def joints(self) -> Vector:

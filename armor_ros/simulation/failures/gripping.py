@@ -15,24 +15,45 @@ from armor_ros.simulation.plan import NO_CHECK, Plan
 from armor_ros.simulation.scene import SHAPES
 from armor_ros.simulation.tasks.base import Task
 
+_GRAVITY = 9.81
 
-@register
-class Slip(Failure):
-    """Let the grip force fade on the way; whether and where the item falls is left to physics."""
 
-    name: ClassVar[str] = 'slip'
+class _Slip(Failure):
+    """Let the hold weaken on the way; whether and where the item falls is left to physics."""
+
     family: ClassVar[str] = 'slip'
     kinds: ClassVar[frozenset[EventKind]] = frozenset({EventKind.DROPPED})
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
-        """Choose when the force fades, sooner on a short way, and what remains of it."""
+        """Choose when the hold weakens, sooner on a short way."""
         way = float(np.hypot(task.drop[0] - task.named.x, task.drop[1] - task.named.y))
         latest = 0.28 if way < 0.49 else 0.45
-        return replace(
-            plan,
-            fade_at=float(rng.uniform(0.1, latest)),
-            fade_force=float(rng.uniform(0.3, 0.9)),
-        )
+        return replace(plan, fade_at=float(rng.uniform(0.1, latest)))
+
+
+@register
+class Slip(_Slip):
+    """Let the grip force fade on the way."""
+
+    name: ClassVar[str] = 'slip'
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Choose what remains of the force."""
+        plan = super().spoil(plan, task, rng)
+        return replace(plan, fade_force=float(rng.uniform(0.3, 0.9)))
+
+
+@register
+class SlipFriction(_Slip):
+    """Let the fingertips turn slippery on the way; the grip is as firm as ever."""
+
+    name: ClassVar[str] = 'slip_friction'
+
+    def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
+        """Choose the friction: some part of what would just hold the item's weight."""
+        plan = super().spoil(plan, task, rng)
+        just_holds = SHAPES[task.named.shape].mass * _GRAVITY / plan.grip_force
+        return replace(plan, fade_friction=just_holds * float(rng.uniform(0.15, 0.6)))
 
 
 @register

@@ -59,6 +59,7 @@ class InsertPeg(Task):
     name: ClassVar[str] = 'insert_peg'
     modes: ClassVar[tuple[str, ...]] = (
         'slip',
+        'slip_friction',
         'incomplete_grasp',
         'translation_x',
         'translation_y',

@@ -53,6 +53,7 @@ class OpenDrawer(Task):
     name: ClassVar[str] = 'open_drawer'
     modes: ClassVar[tuple[str, ...]] = (
         'slip',
+        'slip_friction',
         'incomplete_grasp',
         'translation_x',
         'translation_y',

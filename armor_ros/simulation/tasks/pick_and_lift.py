@@ -37,6 +37,7 @@ class PickAndLift(Task):
     name: ClassVar[str] = 'pick_and_lift'
     modes: ClassVar[tuple[str, ...]] = (
         'slip',
+        'slip_friction',
         'incomplete_grasp',
         'translation_x',
         'translation_y',

@@ -55,6 +55,7 @@ class PutIntoContainer(Task):
     name: ClassVar[str] = 'put_into_container'
     modes: ClassVar[tuple[str, ...]] = (
         'slip',
+        'slip_friction',
         'incomplete_grasp',
         'translation_x',
         'translation_y',

@@ -37,6 +37,7 @@ class Stack(Task):
     name: ClassVar[str] = 'stack'
     modes: ClassVar[tuple[str, ...]] = (
         'slip',
+        'slip_friction',
         'incomplete_grasp',
         'translation_x',
         'translation_y',

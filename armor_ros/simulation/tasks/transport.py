@@ -72,6 +72,7 @@ class Transport(Task):
     name: ClassVar[str] = 'transport'
     modes: ClassVar[tuple[str, ...]] = (
         'slip',
+        'slip_friction',
         'missed_grasp',
         'wrong_destination',
         'wrong_object',
