@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/done
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
-EXTRAS := inference,evaluation,training,simulation,test,dev
+EXTRAS := inference,evaluation,apis,training,simulation,test,dev
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help

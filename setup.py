@@ -38,8 +38,21 @@ VIDEOS = ['av>=12']
 EXTRAS = {
     # armor_ros.serving.server, .inference, .model: the environment named by `interpreter`
     'inference': INFERENCE,
-    # armor evaluate
-    'evaluation': [*INFERENCE, *BAGS],
+    # armor evaluate, compare, calibrate, dataset
+    'evaluation': [
+        *INFERENCE,
+        *BAGS,
+        *VIDEOS,
+        'jinja2',
+        'plotly',
+        'pyarrow',
+        'rich',
+        'rouge-score',
+        'scikit-learn',
+        'scipy',
+    ],
+    # explanations judged, and tasks answered, by a model behind an API
+    'apis': ['anthropic', 'openai'],
     # armor train
     'training': [*INFERENCE, *BAGS, *VIDEOS],
     # armor simulate, armor replay, armor demo

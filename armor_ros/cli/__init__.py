@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``armor`` command: one subcommand a job, each imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armor_ros import __version__
+from armor_ros.cli import evaluation, model, robot, simulation
+from armor_ros.errors import ArmorError
+
+app = typer.Typer(
+    name='armor',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Watch a robot's cameras and say what really happened.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'armor {__version__}')
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option('--version', callback=_show_version, is_eager=True, help='Version.')
+    ] = False,
+) -> None:
+    pass
+
+
+for _jobs in (robot.app, evaluation.app, model.app):
+    app.add_typer(_jobs)
+app.add_typer(simulation.app, name='simulate')
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one sentence on stderr and exit status 1."""
+    try:
+        app()
+    except ArmorError as error:
+        print(f'armor: {error}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
