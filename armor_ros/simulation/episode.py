@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.simulation.domain import PLAIN_LOOK, TRAIN, DomainSettings, Look, domain_of
 from armor_ros.simulation.events import Judgement
 from armor_ros.simulation.explanation import explain
-from armor_ros.simulation.failures import failure_of
+from armor_ros.simulation.failures import NOMINAL, Failure, failure_of
 from armor_ros.simulation.judge import judge
 from armor_ros.simulation.plan import Plan, sample_plan
 from armor_ros.simulation.policy import TICK_STEPS, Controller, Result
@@ -94,9 +94,7 @@ def draw_setup(
     seed gives the same scene and the same undisturbed plan for every mode that the scene allows.
     Raises ArmorError on an unknown task, mode or domain.
     """
-    layout, habits, spoiling, looks = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
-    )
+    layout, habits, _, looks = _streams(seed)
     domain = domain_of(domain)
     name = task if isinstance(task, str) else Transport.name
     failure = failure_of(mode, name)
@@ -110,9 +108,39 @@ def draw_setup(
     else:
         raise ArmorError(f'no scene of {name} in {domain.name} allows the mode {mode!r}')
     plan = sample_plan(habits, scene, domain)
-    if failure is not None:
-        plan = failure.spoil(plan, scene, spoiling)
-    return Setup(seed, mode, scene, plan, domain, domain.draw_look(looks))
+    setup = Setup(seed, NOMINAL, scene, plan, domain, domain.draw_look(looks))
+    return setup if failure is None else _spoil(setup, failure)
+
+
+def undisturbed(setup: Setup) -> Setup:
+    """Return the set-up of the same scene, habits and look in which nothing is injected."""
+    _, habits, _, _ = _streams(setup.seed)
+    plan = sample_plan(habits, setup.scene, setup.domain)
+    return replace(setup, mode=NOMINAL, plan=plan)
+
+
+def inject(setup: Setup, mode: str) -> Setup | None:
+    """
+    Return the set-up with ``mode`` in place of what was injected, in the same scene.
+
+    None where the scene does not allow it. Raises ArmorError on a mode the task does not have.
+    """
+    failure = failure_of(mode, setup.task_name)
+    clean = undisturbed(setup)
+    if failure is None:
+        return clean
+    return _spoil(clean, failure) if failure.applies(setup.scene) else None
+
+
+def _spoil(setup: Setup, failure: Failure) -> Setup:
+    spoiling = _streams(setup.seed)[2]
+    plan = failure.spoil(setup.plan, setup.scene, spoiling)
+    return replace(setup, mode=failure.name, plan=plan)
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """Return independent streams for the scene, the habits, what is spoilt, and the look."""
+    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)]
 
 
 def run_episode(

@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from armor_ros.simulation.episode import Setup, SimulatedEpisode, draw_setup, run_episode
+from armor_ros.simulation.episode import (
+    Setup,
+    SimulatedEpisode,
+    draw_setup,
+    inject,
+    run_episode,
+    undisturbed,
+)
 from armor_ros.simulation.events import EventKind
-from armor_ros.simulation.failures import NOMINAL
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.splits import FAILURE, SUCCESS, Pair, stable_seed
 from armor_ros.simulation.tape import Tape
@@ -63,8 +70,7 @@ def find_pair(recipe: Recipe, pair: Pair) -> Found:
     Simulate scene after scene until one gives a success and a failure of nearly one length.
 
     An injection that does no harm is taken for the success; where one is wanted and none came, a
-    weakened one is tried. Depends on the recipe
-    and the pair alone.
+    weakened one is tried. Depends on the recipe and the pair alone.
     """
     tried: list[tuple[str, str]] = []
     for attempt in range(recipe.attempts):
@@ -78,13 +84,15 @@ def _try_scene(
     recipe: Recipe, pair: Pair, attempt: int, tried: list[tuple[str, str]]
 ) -> dict[str, Take] | None:
     seed = stable_seed(recipe.seed, pair.split, pair.number, attempt)
-    domain = recipe.splits[pair.split].domain
     planned = pair.mode if 2 * attempt <= recipe.attempts else ''
     order = _modes(recipe, pair, planned, seed)
+    # Some modes need a certain scene; whatever else is tried is tried in the same.
+    setup = draw_setup(seed, order[0], pair.task, recipe.splits[pair.split].domain)
+    spoiled = [other for mode in order if (other := inject(setup, mode)) is not None]
     successes: list[Take] = []
     failures: list[Take] = []
-    for mode in order[:_MODES_TRIED]:
-        take = _run(recipe, draw_setup(seed, mode, pair.task, domain), tried)
+    for candidate in spoiled[:_MODES_TRIED]:
+        take = _run(recipe, candidate, tried)
         if take.cause is None:
             successes.append(take)
         elif recipe.takes_failure(pair.split, take.cause):
@@ -93,9 +101,9 @@ def _try_scene(
     if not failures:
         return None
     if not successes and pair.perturbed:
-        successes += _weakened(recipe, pair, order[::-1], seed, tried)
+        successes += _weakened(recipe, spoiled[::-1], seed, tried)
     if not successes:
-        take = _run(recipe, draw_setup(seed, NOMINAL, pair.task, domain), tried)
+        take = _run(recipe, undisturbed(setup), tried)
         if take.cause is not None:
             return None
         successes.append(take)
@@ -106,13 +114,11 @@ def _try_scene(
 
 
 def _weakened(
-    recipe: Recipe, pair: Pair, order: list[str], seed: int, tried: list[tuple[str, str]]
+    recipe: Recipe, spoiled: Sequence[Setup], seed: int, tried: list[tuple[str, str]]
 ) -> list[Take]:
     """Return a success in spite of a weakened injection, if one of a few is a success."""
     rng = np.random.default_rng((seed, 4))
-    domain = recipe.splits[pair.split].domain
-    shares = ((mode, float(rng.uniform(*_WEAKNESS))) for mode in order)
-    setups = (weaken(seed, mode, pair.task, domain, share) for mode, share in shares)
+    setups = (weaken(setup, float(rng.uniform(*_WEAKNESS))) for setup in spoiled)
     left = (setup for setup in setups if setup is not None)
     for setup in itertools.islice(left, _WEAKENED_TRIED):
         take = _run(recipe, setup, tried)

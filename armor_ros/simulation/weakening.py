@@ -12,25 +12,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from armor_ros.simulation.episode import Setup, draw_setup
-from armor_ros.simulation.failures import NOMINAL
+from armor_ros.simulation.episode import Setup, undisturbed
 
 WEAK = 'weak_'
 """Stands before the name of a mode that was injected in part."""
 
 
-def weaken(seed: int, mode: str, task: str, domain: str, share: float) -> Setup | None:
+def weaken(spoiled: Setup, share: float) -> Setup | None:
     """
-    Return the set-up of a seed with a mode injected to the given share, 0 to 1.
+    Return a set-up with what was injected into ``spoiled`` to the given share, 0 to 1.
 
     Lengths, angles, forces and times lie between those of the two plans; all else, such as the
-    item that is taken, is as in the undisturbed one. None where nothing is left of the injection,
-    or the mode needs another scene.
+    item that is taken, is as in the undisturbed one. None where nothing is left of the injection.
     """
-    nominal = draw_setup(seed, NOMINAL, task, domain)
-    spoiled = draw_setup(seed, mode, task, domain)
-    if spoiled.scene != nominal.scene:
-        return None
+    nominal = undisturbed(spoiled)
     changes = {}
     for field in dataclasses.fields(nominal.plan):
         own, other = getattr(nominal.plan, field.name), getattr(spoiled.plan, field.name)
@@ -40,7 +35,7 @@ def weaken(seed: int, mode: str, task: str, domain: str, share: float) -> Setup 
     if not changes:
         return None
     plan = dataclasses.replace(nominal.plan, **changes)
-    return dataclasses.replace(nominal, plan=plan, mode=WEAK + mode)
+    return dataclasses.replace(nominal, plan=plan, mode=WEAK + spoiled.mode)
 
 
 def _between(own: Any, other: Any, share: float) -> Any:

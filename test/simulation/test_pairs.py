@@ -11,7 +11,7 @@ import pytest
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.simulation import pairs
-from armor_ros.simulation.episode import Setup
+from armor_ros.simulation.episode import Setup, draw_setup
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures import FAILURES
 from armor_ros.simulation.recipe import Recipe
@@ -73,6 +73,31 @@ def test_the_planned_mode_and_a_nominal_attempt_of_one_scene(runs: Any) -> None:
     assert len({seed for seed, _ in seen}) == 1
     assert (found.takes['failure'].mode, found.takes['success'].mode) == ('slip', 'nominal')
     assert found.tried == (('slip', 'failure'), ('nominal', 'success'))
+
+
+@pytest.mark.parametrize('mode', ['item_opened', 'multi_pick', 'collision'])
+@pytest.mark.parametrize('perturbed', [False, True])
+def test_a_mode_that_needs_a_certain_scene_shares_it_with_the_success(
+    monkeypatch: pytest.MonkeyPatch, mode: str, perturbed: bool
+) -> None:
+    what = recipe(
+        splits={'train': {'episodes': 2, 'tasks': {'transport': 1}, 'modes': MODES | {mode: 1}}}
+    )
+    seen: list[list[Setup]] = []
+
+    def run(recipe: Any, setup: Setup, tried: list) -> FakeTake:
+        seen[-1].append(setup)
+        return ideal('nominal' if 'weak' in setup.mode else setup.mode, 0)
+
+    monkeypatch.setattr(pairs, '_run', run)
+    pair = first_pair(what, perturbed=perturbed, mode=mode)
+    for number in range(12):
+        seen.append([])
+        assert pairs.find_pair(what, replace(pair, number=number)).takes
+    assert all(len({id(s.scene) for s in setups}) == 1 for setups in seen)
+    assert all(setups[0].mode == mode for setups in seen)
+    drawn = [draw_setup(setups[0].seed, 'nominal', 'transport') for setups in seen]
+    assert any(a.scene != b[0].scene for a, b in zip(drawn, seen, strict=True))
 
 
 def test_a_perturbed_success_is_taken_for_the_success(runs: Any) -> None:
