@@ -9,12 +9,15 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/done
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 EXTRAS := inference,evaluation,apis,training,simulation,test,dev
+# The oldest transformers that is supported, in a folder to lay over the other packages.
+OLDEST := $(VENV)/oldest
+OLDEST_TRANSFORMERS := $(shell sed -n 's/^transformers==//p' requirements/transformers-oldest.txt)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test lint demo clean
+.PHONY: help setup test test-oldest lint demo clean
 
 # A sourced ROS or another virtual environment must not leak into ours.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH
@@ -23,6 +26,7 @@ unexport PYTHONHOME VIRTUAL_ENV RMW_IMPLEMENTATION ROS_DISTRO _ROS_WHEELS_BOOTST
 help:
 	@echo 'make demo    a simulated robot does tasks well and badly; the reports arrive'
 	@echo 'make test    linters and all tests (PYTEST_ARGS=... is passed on)'
+	@echo 'make test-oldest   the tests of model and inference with transformers $(OLDEST_TRANSFORMERS)'
 	@echo 'make lint    ruff, mypy and import-linter alone'
 	@echo 'make setup   only the set-up that the others do first: $(VENV) with ROS 2 from wheels'
 	@echo 'make clean   remove everything that was made here'
@@ -35,6 +39,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The newest transformers is what constraints.txt pins; the engine's tests run on both ends.
+test-oldest: $(DONE)/oldest
+	@PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -c 'from transformers import __version__ as found; \
+	    assert found == "$(OLDEST_TRANSFORMERS)", found; print("[test] transformers", found)'
+	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -m pytest test/model test/inference $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/python -m pytest test/packaging/test_linters.py $(PYTEST_ARGS)
@@ -68,6 +78,13 @@ $(DONE)/messages: $(DONE)/ros $(wildcard armor_msgs/*.* armor_msgs/*/*)
 $(DONE)/project: $(DONE)/messages setup.py constraints.txt
 	@echo '[setup] armor_ros and what it needs, about 1.2 GB on disk'
 	@$(PIP_INSTALL) --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(DONE)/oldest: $(DONE)/project requirements/transformers-oldest.txt
+	@echo '[setup] transformers $(OLDEST_TRANSFORMERS), about 130 MB on disk'
+	@rm -rf $(OLDEST)
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --target $(OLDEST) \
+	    -r requirements/transformers-oldest.txt
 	@touch $@
 
 $(DONE)/rendering: $(DONE)/project

@@ -219,3 +219,14 @@ def test_installed_files_are_found() -> None:
         'share/armor_ros/config/fastdds_camera.xml',
     } <= installed
     assert [name for name in package_data['armor_ros'] if 'simulation' in name]
+
+
+def test_the_oldest_transformers_is_the_one_that_is_tested() -> None:
+    lines = (ROOT / 'requirements' / 'transformers-oldest.txt').read_text().splitlines()
+    tested = dict(line.split('==') for line in lines if line and line[0] != '#')
+    extras = setup_call()['extras_require']
+    assert isinstance(extras, dict)
+    oldest = next(each for each in extras['inference'] if each.startswith('transformers'))
+    assert f'{oldest}.0' == f'transformers>={tested["transformers"]}'
+    assert pins()['transformers'] != tested['transformers']
+    assert 'make test-oldest' in (ROOT / '.ci' / 'run').read_text()
