@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from armor_ros.simulation.events import HARMLESS, Event, EventKind, Judgement
 from armor_ros.simulation.scene import SHAPES
-from armor_ros.simulation.statelog import StateLog
+from armor_ros.simulation.statelog import StateLog, runs
 from armor_ros.simulation.tasks.base import Task
 
 # Metres: an item is lifted when it rose by so much in the grip; its slip begins when it moved by
@@ -96,9 +96,9 @@ def _hold_events(log: StateLog, task: Task, item: int, begin: int, end: int) -> 
     if not len(risen):
         return []
     lift = begin + int(risen[0])
-    events = [event_at(log, task, EventKind.LIFTED, lift, item)]
+    events = [task.event_at(log, EventKind.LIFTED, lift, item)]
     if item != task.target:
-        events.append(event_at(log, task, EventKind.WRONG_OBJECT, lift, item))
+        events.append(task.event_at(log, EventKind.WRONG_OBJECT, lift, item))
     events += _multi_pick(log, task, item, lift, end)
     if end == len(log) - 1:
         return events
@@ -107,7 +107,7 @@ def _hold_events(log: StateLog, task: Task, item: int, begin: int, end: int) -> 
     if _lost(log, item, lift, release - 1):
         slip = _slip_begin(log, item, lift, end)
         bumps = _bump(log, task, item, max(lift, slip - _BUMP), slip + _BUMP_AFTER)
-        dropped = event_at(log, task, EventKind.DROPPED, slip, item)
+        dropped = task.event_at(log, EventKind.DROPPED, slip, item)
         times = [event.time_ns for event in (dropped, *bumps)]
         return [*events, *bumps, replace(dropped, time_ns=max(times))]
     return [*events, _release(log, task, item, begin, release)]
@@ -123,7 +123,7 @@ def _release(log: StateLog, task: Task, item: int, begin: int, release: int) -> 
             kind = EventKind.WRONG_SEQUENCE
         else:
             offset = task.goal_offset(log, release)
-    return replace(event_at(log, task, kind, release, item), offset=offset)
+    return replace(task.event_at(log, kind, release, item), offset=offset)
 
 
 def _bump(log: StateLog, task: Task, item: int, begin: int, end: int) -> list[Event]:
@@ -134,7 +134,7 @@ def _bump(log: StateLog, task: Task, item: int, begin: int, end: int) -> list[Ev
         return []
     sample = begin + int(touching[0])
     struck = np.flatnonzero(log.meets[sample, item])
-    event = event_at(log, task, EventKind.COLLISION, sample, item)
+    event = task.event_at(log, EventKind.COLLISION, sample, item)
     if len(struck):
         return [replace(event, item=int(struck[0]), others=(item,))]
     return [replace(event, furniture=True)]
@@ -152,7 +152,7 @@ def _multi_pick(log: StateLog, task: Task, item: int, lift: int, end: int) -> li
     if not len(firsts):
         return []
     others = tuple(int(i) for i in np.flatnonzero(along[firsts[0]]))
-    event = event_at(log, task, EventKind.MULTI_PICK, lift + int(firsts[0]), item)
+    event = task.event_at(log, EventKind.MULTI_PICK, lift + int(firsts[0]), item)
     return [replace(event, others=others)]
 
 
@@ -196,7 +196,7 @@ def _empty_closings(log: StateLog, task: Task, lifts: list[tuple[int, int]]) -> 
         kind = EventKind.WRONG_SEQUENCE if early else EventKind.MISSED
         if smallest > _EMPTY and not log.touched[begin : end + 1].all(axis=2).any():
             kind = EventKind.INCOMPLETE_GRASP
-        event = event_at(log, task, kind, met, task.target)
+        event = task.event_at(log, kind, met)
         offset, turn = _misalignment(log, task, begin)
         events.append(replace(event, offset=offset, turn=turn))
     return events
@@ -221,7 +221,7 @@ def _collisions(log: StateLog, task: Task) -> list[Event]:
     for begin, end in runs(log.blow > _BLOW):
         struck = log.struck[begin + int(np.argmax(log.blow[begin : end + 1]))]
         item = task.target if struck < 0 else int(struck)
-        event = event_at(log, task, EventKind.COLLISION, begin, item)
+        event = task.event_at(log, EventKind.COLLISION, begin, item)
         place = event.place if struck >= 0 else task.place_of(log.tcp[begin])
         event = replace(event, place=place, furniture=bool(struck < 0))
         told = task.hard_contact(log, begin, event)
@@ -236,7 +236,7 @@ def _opened(log: StateLog, task: Task) -> list[Event]:
     opened = np.abs(log.lids) > _LID_OPEN
     for item in np.flatnonzero(opened[-1] | (opened.sum(axis=0) > _SPILL)):
         first = int(np.flatnonzero(opened[:, item])[0])
-        events.append(event_at(log, task, EventKind.OPENED, first, int(item)))
+        events.append(task.event_at(log, EventKind.OPENED, first, int(item)))
     return events
 
 
@@ -248,7 +248,7 @@ def _displacement(log: StateLog, task: Task, item: int) -> list[Event]:
     elsewhere = np.array([task.place_of(position) != start for position in log.items[:, item]])
     stayed = np.flatnonzero(~elsewhere)
     left = min(int(stayed[-1]) + 1, len(log) - 1)
-    return [event_at(log, task, EventKind.DISPLACED, left, item)]
+    return [task.event_at(log, EventKind.DISPLACED, left, item)]
 
 
 def _cause(events: list[Event], log: StateLog, task: Task) -> Event:
@@ -269,24 +269,5 @@ def _cause(events: list[Event], log: StateLog, task: Task) -> Event:
         made_good = event.kind in mendable and event.time_ns < last_lift
         if event.kind not in HARMLESS and not made_good:
             return event
-    last = event_at(log, task, task.shortfall, len(log) - 1, task.target)
+    last = task.event_at(log, task.shortfall, len(log) - 1)
     return replace(last, offset=task.goal_offset(log, len(log) - 1))
-
-
-def event_at(log: StateLog, task: Task, kind: EventKind, sample: int, item: int) -> Event:
-    """Return an event that befell an item at a sample of the log."""
-    position = log.items[sample, item]
-    return Event(
-        kind=kind,
-        time_ns=int(log.times_ns[sample]),
-        item=item,
-        place=task.place_of(position),
-        came_to_rest=task.rest_of(log, item),
-        position=(float(position[0]), float(position[1]), float(position[2])),
-    )
-
-
-def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return (first, last) indices of the stretches of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]

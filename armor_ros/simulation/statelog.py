@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from armor_ros.simulation.robot import Cell
+if TYPE_CHECKING:
+    from armor_ros.simulation.robot import Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,12 @@ class StateLog:
         """Return an item's rotation about the vertical, radians."""
         w, x, y, z = self.quats[sample, item]
         return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
+
+
+def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return (first, last) indices of the stretches of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 @dataclass

@@ -12,6 +12,7 @@ from armor_ros.simulation.scene import HANDLE_X, ON_TABLE, SHAPES, Item
 from armor_ros.simulation.statelog import StateLog
 from armor_ros.simulation.tasks import InsertPeg, OpenDrawer, PushToTarget, Task
 from armor_ros.simulation.tasks.insert_peg import Socket
+from armor_ros.simulation.tasks.push_to_target import INSIDE, RADIUS, Target
 
 SAMPLES = 200
 TICK_NS = 20_000_000
@@ -25,7 +26,7 @@ def pushing() -> PushToTarget:
         Item('red', 'block', ON_TABLE, 0.40, 0.0, 0.0, z=0.0),
         Item('blue', 'block', ON_TABLE, 0.40, 0.2, 0.0, z=0.0),
     )
-    targets = (('green', 0.58, 0.10), ('white', 0.58, -0.10))
+    targets = (Target('green', 0.58, 0.10), Target('white', 0.58, -0.10))
     return PushToTarget(items=items, target=NAMED, goal=0, targets=targets)
 
 
@@ -106,13 +107,34 @@ def test_an_item_on_its_target_is_success():
     assert judgement.target_rest == 'green target'
 
 
-def test_an_item_with_its_middle_beside_the_target_is_misplaced():
-    judgement = judge(pushed((0.58, 0.165)), pushing())
+@pytest.mark.parametrize(('away', 'success'), [(INSIDE - 0.002, True), (INSIDE + 0.002, False)])
+def test_an_item_has_to_stand_wholly_on_its_target(away, success):
+    judgement = judge(pushed((0.58, 0.10 + away)), pushing())
+    assert judgement.success is success
+    if not success:
+        assert judgement.cause.kind is EventKind.MISPLACED
+        assert judgement.cause.came_to_rest == 'edge of the green target'
+        assert judgement.cause.offset == pytest.approx((0.0, away, 0.0))
+        assert abs(judgement.cause.time_ns - END * TICK_NS) <= 2 * TICK_NS
+
+
+def test_an_item_on_its_target_juts_out_by_less_than_six_millimetres():
+    half = {'block': 0.025, 'puck': 0.032}
+    assert all(abs(INSIDE + half[shape] - RADIUS) < 0.006 for shape in half)
+
+
+@pytest.mark.parametrize(('away', 'rest'), [(0.045, 'edge of the green target'), (0.088, 'table')])
+def test_an_item_half_over_the_rim_is_on_the_edge(away, rest):
+    judgement = judge(pushed((0.58 + away, 0.10)), pushing())
     assert not judgement.success
-    assert judgement.cause.kind is EventKind.MISPLACED
-    assert judgement.cause.offset == pytest.approx((0.0, 0.065, 0.0))
-    assert abs(judgement.cause.time_ns - END * TICK_NS) <= 2 * TICK_NS
-    assert judge(pushed((0.58, 0.155)), pushing()).success
+    assert judgement.target_rest == rest
+    assert pushing().at(rest) == f'on the {rest}'
+
+
+def test_the_edge_of_the_other_target_is_a_wrong_destination():
+    cause = judge(pushed((0.58, -0.145)), pushing()).cause
+    assert cause.kind is EventKind.WRONG_DESTINATION
+    assert cause.came_to_rest == 'edge of the white target'
 
 
 def test_the_other_target_is_a_wrong_destination():

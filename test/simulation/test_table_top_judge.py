@@ -32,7 +32,7 @@ def lifting() -> PickAndLift:
 
 
 def stacking() -> Stack:
-    return Stack(items=items('block'), target=NAMED, base=OTHER)
+    return Stack(items=items('block'), target=NAMED, goal=OTHER)
 
 
 def putting() -> PutIntoContainer:
@@ -161,14 +161,14 @@ def test_block_on_another_block_is_at_the_wrong_destination():
     cause = judge(log, task).cause
     assert cause.kind is EventKind.WRONG_DESTINATION
     assert cause.came_to_rest == 'green block'
-    assert judge(log, replace(task, base=THIRD)).success
+    assert judge(log, replace(task, goal=THIRD)).success
 
 
 def test_stacking_the_other_way_round_is_the_wrong_object():
     task = stacking()
     log = moved(task, OTHER, (0.40, 0.0, 1.5 * SIDE))
     assert judge(log, task).cause.kind is EventKind.WRONG_OBJECT
-    assert judge(log, replace(task, target=OTHER, base=NAMED)).success
+    assert judge(log, replace(task, target=OTHER, goal=NAMED)).success
 
 
 @pytest.mark.parametrize(('away', 'success'), [(INNER - 0.002, True), (INNER + 0.002, False)])

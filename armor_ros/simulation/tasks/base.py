@@ -50,7 +50,7 @@ class Task(ABC):
     - ``script``: the robot's motions, by the vocabulary of ``policy.Controller``;
     - ``succeeded``: the condition on the state log; ``place_of``: names of regions, which events
       and explanations use;
-    - ``instruction``, ``origin``, ``aim`` and ``done``: the words;
+    - ``instruction``, ``aim`` and ``done``: the words, and ``origin`` where it is not the table;
     - ``alternatives``: the other instructions that this scene would allow, for the same video
       with another label.
 
@@ -92,9 +92,9 @@ class Task(ABC):
         """The task in words, as it completes "the robot is attempting to ..."."""
 
     @property
-    @abstractmethod
     def origin(self) -> str:
         """Where the named item is at the beginning, as it completes "from ...": 'the table'."""
+        return f'the {TABLE}'
 
     @property
     @abstractmethod
@@ -174,6 +174,22 @@ class Task(ABC):
     def goal_offset(self, log: StateLog, sample: int) -> tuple[float, float, float]:
         """Return how far the named item is from its goal at a sample, metres; 0 where unknown."""
         return 0.0, 0.0, 0.0
+
+    def event_at(
+        self, log: StateLog, kind: EventKind, sample: int, item: int | None = None
+    ) -> Event:
+        """Return an event that befell an item, the named one by default, at a sample."""
+        if item is None:
+            item = self.target
+        position = log.items[sample, item]
+        return Event(
+            kind=kind,
+            time_ns=int(log.times_ns[sample]),
+            item=item,
+            place=self.place_of(position),
+            came_to_rest=self.rest_of(log, item),
+            position=(float(position[0]), float(position[1]), float(position[2])),
+        )
 
     def rest_of(self, log: StateLog, item: int) -> str:
         """Return where an item is at the end."""

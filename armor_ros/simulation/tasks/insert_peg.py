@@ -13,8 +13,9 @@ from armor_ros.simulation.domain import DomainSettings, Look
 from armor_ros.simulation.events import FLOOR, GRIPPER, TABLE, Event, EventKind
 from armor_ros.simulation.furniture import SOCKET_HALF, SOCKET_HEIGHT, add_socket
 from armor_ros.simulation.scene import COLORS, SHAPES, table_spots
-from armor_ros.simulation.tasks.base import Position, Task, register
+from armor_ros.simulation.tasks.base import Position, register
 from armor_ros.simulation.tasks.drawing import on_table
+from armor_ros.simulation.tasks.placing import Placing
 
 if TYPE_CHECKING:
     from armor_ros.simulation.policy import Controller
@@ -48,7 +49,7 @@ class Socket:
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class InsertPeg(Task):
+class InsertPeg(Placing):
     """
     Insert the named peg into one of two sockets, whose slots are turned.
 
@@ -74,7 +75,6 @@ class InsertPeg(Task):
     )
     goal_size: ClassVar[float] = 0.018
 
-    goal: int
     sockets: tuple[Socket, ...]
 
     @classmethod
@@ -96,28 +96,14 @@ class InsertPeg(Task):
         return f'insert the {self.named.name} into the {self._goal.name}'
 
     @property
-    def origin(self) -> str:
-        """The table."""
-        return 'the table'
-
-    @property
-    def aim(self) -> str:
-        """In the socket."""
-        return f'in the {self._goal.name}'
+    def goals(self) -> tuple[Socket, ...]:
+        """The sockets."""
+        return self.sockets
 
     @property
     def done(self) -> str:
         """Peg and socket."""
         return f'inserted the {self.named.name} into the {self._goal.name}'
-
-    @property
-    def drop(self) -> tuple[float, float]:
-        """The middle of the slot."""
-        return self._goal.x, self._goal.y
-
-    @property
-    def _goal(self) -> Socket:
-        return self.sockets[self.goal]
 
     def furnish(self, spec: Any, look: Look) -> None:
         """Add the sockets."""
@@ -133,10 +119,6 @@ class InsertPeg(Task):
 
     def _socket_at(self, place: tuple[float, float]) -> Socket:
         return min(self.sockets, key=lambda s: np.hypot(s.x - place[0], s.y - place[1]))
-
-    def succeeded(self, log: StateLog) -> bool:
-        """Tell whether the peg stands in the slot and the others where they were."""
-        return self.rest_of(log, self.target) == self._goal.name and self.undisturbed(log)
 
     def place_of(self, position: Position) -> str:
         """Return the socket in or over which a point is, else 'table' or 'floor'."""
@@ -161,19 +143,6 @@ class InsertPeg(Task):
         """Return 'in the blue socket', 'on top of the blue socket', 'on the table'."""
         return f'on {place}' if place.startswith(_EDGE) else super().at(place)
 
-    def wrong_places(self, rng: np.random.Generator) -> list[tuple[float, float]]:
-        """Return the middle of the other socket."""
-        return [(s.x, s.y) for i, s in enumerate(self.sockets) if i != self.goal]
-
-    def release_kind(self, log: StateLog, item: int, release: int) -> EventKind:
-        """Tell a peg in the wrong slot from one that is in none."""
-        if item != self.target or self.succeeded(log):
-            return EventKind.PLACED
-        names = [socket.name for socket in self.sockets]
-        if self.rest_of(log, item) in names:
-            return EventKind.WRONG_DESTINATION
-        return EventKind.MISPLACED
-
     def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event:
         """Tell a peg that is pressed onto a socket from other collisions."""
         peg = self.target
@@ -191,20 +160,6 @@ class InsertPeg(Task):
             furniture=True,
             offset=self.goal_offset(log, sample),
             turn=float((turn + np.pi / 2) % np.pi - np.pi / 2),
-        )
-
-    def goal_offset(self, log: StateLog, sample: int) -> tuple[float, float, float]:
-        """Return how far the peg is from the middle of the slot."""
-        x, y = _flat(log, self.target, sample)
-        return x - self._goal.x, y - self._goal.y, 0.0
-
-    def alternatives(self) -> tuple[Task, ...]:
-        """Return every other pair of a peg and a socket."""
-        return tuple(
-            replace(self, target=i, goal=k)
-            for i in range(len(self.items))
-            for k in range(len(self.sockets))
-            if (i, k) != (self.target, self.goal)
         )
 
 

@@ -14,6 +14,8 @@ from armor_ros.simulation.domain import DomainSettings, Look
 from armor_ros.simulation.events import FLOOR, TABLE, Event, EventKind
 from armor_ros.simulation.furniture import CABINET_HALF, CABINET_PITCH, add_cabinet
 from armor_ros.simulation.scene import HANDLE_X, ON_TABLE, SHAPES, Item
+from armor_ros.simulation.statelog import runs
+from armor_ros.simulation.tasks import drawer_words
 from armor_ros.simulation.tasks.base import Position, Task, register
 
 if TYPE_CHECKING:
@@ -65,60 +67,8 @@ class OpenDrawer(Task):
     )
     lifts: ClassVar[bool] = False
     shortfall: ClassVar[EventKind] = EventKind.GOAL_NOT_REACHED
-    observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = {
-        EventKind.MISSED: (
-            'The gripper comes down {direction} and closes {when} without taking hold of the '
-            'handle of the {target}.',
-            'I can see the fingers close on nothing {when}: they are {distance} {direction}, and '
-            'the {target} is not pulled.',
-        ),
-        EventKind.INCOMPLETE_GRASP: (
-            'The gripper reaches the handle of the {target} but {when} its fingers stay apart, so '
-            'that the drawer is not pulled.',
-            'I can see the fingers stop closing before they touch the handle of the {target} '
-            '{when}; the arm moves on without it.',
-        ),
-        EventKind.DROPPED: (
-            'The gripper slides off the handle of the {item} {when}; the drawer ends {rest}.',
-            'The robot takes hold of the {item} but loses its grip on the handle {when} while it '
-            'pulls; it ends {rest}.',
-        ),
-        EventKind.WRONG_OBJECT: (
-            'The robot opens the {item} instead of the {target} {when}.',
-            'I can see the {item} slide out {when}, while the {target} was asked for.',
-        ),
-        EventKind.MISPLACED: (
-            'The robot pulls the {item} only part of the way and lets go of it {when}; it ends '
-            '{rest}.',
-            'I can see the fingers open {when} before the {item} is pulled out: it stops '
-            '{distance} short of its end and is {rest}.',
-        ),
-        EventKind.WRONG_SEQUENCE: (
-            'The robot does its steps in the wrong order: at {seconds} s the gripper {misorder}, '
-            'so the {target} is not pulled.',
-            'I can see that the gripper {misorder} {when}. The steps are out of order, and the '
-            '{target} stays {target_rest}.',
-        ),
-    }
-    short_observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = {
-        EventKind.MISSED: (
-            'No, the robot gripper moved to the handle with an offset along the {axis} direction.',
-            'No, the robot gripper closed beside the handle of the {target}, off by {distance} '
-            'along {axis}.',
-        ),
-        EventKind.DROPPED: (
-            'No, the robot gripper slipped off the handle of the {item}.',
-            'No, the robot gripper lost its grip on the {item} while it pulled.',
-        ),
-        EventKind.WRONG_OBJECT: (
-            'No, the robot gripper opened the wrong drawer, the {item} instead of the {target}.',
-            'No, the robot gripper acted on the {item}, which is not the {target}.',
-        ),
-        EventKind.MISPLACED: (
-            'No, the robot gripper let go of the {item} too early, and it ended {rest}.',
-            'No, the robot gripper did not pull the {item} far enough.',
-        ),
-    }
+    observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = drawer_words.OBSERVATIONS
+    short_observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = drawer_words.SHORT
 
     cabinet: tuple[float, float]
 
@@ -232,8 +182,6 @@ class OpenDrawer(Task):
 
     def own_events(self, log: StateLog) -> list[Event]:
         """Return which drawers were pulled, and what became of each time the fingers closed."""
-        from armor_ros.simulation.judge import runs  # the judge imports tasks
-
         events = []
         pulls = []
         for item in range(len(self.items)):
@@ -241,7 +189,7 @@ class OpenDrawer(Task):
             pulled = np.flatnonzero(way > _CLOSED_TO)
             if len(pulled):
                 kind = EventKind.MOVED if item == self.target else EventKind.WRONG_OBJECT
-                events.append(self._event(log, kind, int(pulled[0]), item))
+                events.append(self.event_at(log, kind, int(pulled[0]), item))
                 pulls.append(int(pulled[0]))
         for begin, end in runs(log.closing):
             held = np.flatnonzero(log.touched[begin : end + 1].all(axis=2).sum(axis=0) > 3)
@@ -264,7 +212,7 @@ class OpenDrawer(Task):
         elif smallest > _EMPTY and not log.touched[begin : end + 1].any():
             kind = EventKind.INCOMPLETE_GRASP
         offset = (float(off[0]), float(off[1]), float(off[2]))
-        return replace(self._event(log, kind, met), offset=offset)
+        return replace(self.event_at(log, kind, met), offset=offset)
 
     def _let_go(self, log: StateLog, begin: int, end: int) -> list[Event]:
         """Return how a hold of the named drawer's handle ended, when it did not open."""
@@ -274,13 +222,14 @@ class OpenDrawer(Task):
         away = log.tcp[:, 0] - log.items[:, self.target, 0]
         slid = np.flatnonzero(np.abs(away[both[0] : end + 1] - away[both[0]]) > _SLIP)
         if len(slid):
-            return [self._event(log, EventKind.DROPPED, int(both[0] + slid[0]))]
+            return [self.event_at(log, EventKind.DROPPED, int(both[0] + slid[0]))]
         moved = log.items[end, self.target, 0] - log.items[begin, self.target, 0]
         left = np.abs(away[end:] - away[end]) > _LEFT
         if moved < _CLOSED_TO and left.any():
-            return [self._event(log, EventKind.WRONG_SEQUENCE, end)]
+            return [self.event_at(log, EventKind.WRONG_SEQUENCE, end)]
         short = replace(
-            self._event(log, EventKind.MISPLACED, end), offset=self.goal_offset(log, end)
+            self.event_at(log, EventKind.MISPLACED, end),
+            offset=self.goal_offset(log, end),
         )
         return [short]
 
@@ -290,11 +239,6 @@ class OpenDrawer(Task):
         lift = [HANDLE_X, 0.0, shape.grasp - shape.height / 2]
         point: Position = log.items[sample, self.target] + lift
         return point
-
-    def _event(self, log: StateLog, kind: EventKind, sample: int, item: int = -1) -> Event:
-        from armor_ros.simulation.judge import event_at  # the judge imports tasks
-
-        return event_at(log, self, kind, sample, self.target if item < 0 else item)
 
     def goal_offset(self, log: StateLog, sample: int) -> tuple[float, float, float]:
         """Return how far the drawer is from where it is pulled to."""

@@ -63,11 +63,6 @@ class PickAndLift(Task):
         return f'pick up the {self.named.name} and lift it'
 
     @property
-    def origin(self) -> str:
-        """The table."""
-        return 'the table'
-
-    @property
     def aim(self) -> str:
         """In the gripper."""
         return 'held up by the gripper'

@@ -14,15 +14,20 @@ from armor_ros.simulation.domain import DomainSettings, Look
 from armor_ros.simulation.events import FLOOR, TABLE, Event, EventKind
 from armor_ros.simulation.furniture import add_disc
 from armor_ros.simulation.scene import COLORS, SHAPES
-from armor_ros.simulation.tasks.base import Position, Task, register
+from armor_ros.simulation.tasks import push_words
+from armor_ros.simulation.tasks.base import Position, register
 from armor_ros.simulation.tasks.drawing import on_table
+from armor_ros.simulation.tasks.placing import Placing
 
 if TYPE_CHECKING:
     from armor_ros.simulation.policy import Controller
     from armor_ros.simulation.statelog import StateLog
 
 RADIUS = 0.060
-"""Radius of a target, metres: the item's middle has to end within it."""
+"""Radius of a target, metres."""
+
+INSIDE = 0.030
+"""An item whose middle is so near to a target's, metres, stands wholly on it."""
 
 # Low enough for the hand to pass above those that are not pushed.
 _PUSHABLE = ('block', 'puck')
@@ -42,16 +47,33 @@ _STOPPED = 0.004
 _LOW = 0.07
 _ABOVE = 0.03
 _UPRIGHT = 0.7
+# Metres: an item whose middle is no further from a target's stands partly on it.
+_PARTLY = RADIUS + 0.025
+_EDGE = 'edge of the '
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A flat disc on the table: colour, middle (x, y) in metres."""
+
+    color: str
+    x: float
+    y: float
+
+    @property
+    def name(self) -> str:
+        """The words that identify the target, 'red target'."""
+        return f'{self.color} target'
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class PushToTarget(Task):
+class PushToTarget(Placing):
     """
     Push the named item along the table onto one of two flat targets.
 
-    Done when the item stands with its middle on the target ``goal`` at the end, and no other item
-    came to stand on one. ``targets`` are (colour, x, y), metres.
+    Done when the item stands at the end, wholly on its target, and no other item came to stand on
+    one or on the edge of one.
     """
 
     name: ClassVar[str] = 'push_to_target'
@@ -65,69 +87,12 @@ class PushToTarget(Task):
         'wrong_destination',
     )
     lifts: ClassVar[bool] = False
-    goal_size: ClassVar[float] = 0.072
+    goal_size: ClassVar[float] = 0.050
     shortfall: ClassVar[EventKind] = EventKind.GOAL_NOT_REACHED
-    observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = {
-        EventKind.MISSED: (
-            'The gripper goes past the {target} {when}: it is {direction}, and the item stays '
-            'where it was.',
-            'I can see the fingers move along {distance} {direction} {when} without touching the '
-            '{target}, which is not pushed.',
-        ),
-        EventKind.WRONG_OBJECT: (
-            'The robot pushes the {item} instead of the {target} {when}.',
-            'I can see the fingers set the {item} in motion {when}, but the task names the '
-            '{target}.',
-        ),
-        EventKind.WRONG_DESTINATION: (
-            'The robot pushes the {item} the wrong way: it stops {when} and ends {rest}, not '
-            '{aim}.',
-            'I can see the {item} being pushed to a goal that was not asked for: it stops {when} '
-            'and ends {rest}, although it should be {aim}.',
-        ),
-        EventKind.MISPLACED: (
-            'The {item} is pushed, but it stops {when} {distance} {direction_goal} and is not '
-            '{aim}.',
-            'I can see the {item} come to a stop {when}: it is {direction_goal} by {distance} and '
-            'ends {rest} instead of {aim}.',
-        ),
-        EventKind.WRONG_SEQUENCE: (
-            'The robot does its steps in the wrong order: it moves across first and comes down '
-            'only {when}, so the {target} is not pushed.',
-            'I can see the gripper travel above the {target} and come down {when} beyond it. The '
-            'steps are out of order, and the item stays behind.',
-        ),
-        EventKind.COLLISION: (
-            'The robot collides with {struck} {when} instead of pushing the {target}.',
-            'The smooth motion is disrupted {when} when the gripper runs into {struck}.',
-        ),
-    }
-    short_observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = {
-        EventKind.MISSED: (
-            'No, the robot gripper passed the {target} with an offset along the {axis} direction.',
-            'No, the robot gripper missed the {target}, off by {distance} along {axis}.',
-        ),
-        EventKind.WRONG_OBJECT: (
-            'No, the robot gripper pushed the wrong object, the {item} instead of the {target}.',
-            'No, the robot gripper acted on the {item}, which is not the {target}.',
-        ),
-        EventKind.WRONG_DESTINATION: (
-            'No, the robot gripper pushed the {item} to the wrong place, {rest}.',
-            'No, the robot gripper left the {item} {rest}, not {aim}.',
-        ),
-        EventKind.MISPLACED: (
-            'No, the robot gripper left the {item} with an offset along the {axis} direction.',
-            'No, the robot gripper pushed the {item} beside its goal, and it ended {rest}.',
-        ),
-        EventKind.WRONG_SEQUENCE: (
-            'No, the order of actions was wrong, the robot gripper moved across before it came '
-            'down.',
-            'No, the robot gripper came down only after it had passed the {target}.',
-        ),
-    }
+    observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = push_words.OBSERVATIONS
+    short_observations: ClassVar[Mapping[EventKind, tuple[str, ...]]] = push_words.SHORT
 
-    goal: int
-    targets: tuple[tuple[str, float, float], ...]
+    targets: tuple[Target, ...]
 
     @classmethod
     def draw(cls, rng: np.random.Generator, domain: DomainSettings) -> PushToTarget:
@@ -144,7 +109,7 @@ class PushToTarget(Task):
             ]
             items, target = on_table(rng, names, spots)
             aims = [
-                (color, float(rng.uniform(*rows[1])), float(y + rng.uniform(-0.03, 0.03)))
+                Target(color, float(rng.uniform(*rows[1])), float(y + rng.uniform(-0.03, 0.03)))
                 for color, y in zip(colors[2:4], rng.permutation((-0.11, 0.11)), strict=True)
             ]
             task = cls(items=items, target=target, goal=0, targets=tuple(aims))
@@ -166,37 +131,22 @@ class PushToTarget(Task):
     @property
     def instruction(self) -> str:
         """Name the item and the target."""
-        return f'push the {self.named.name} onto the {self._goal}'
+        return f'push the {self.named.name} onto the {self._goal.name}'
 
     @property
-    def origin(self) -> str:
-        """The table."""
-        return 'the table'
-
-    @property
-    def aim(self) -> str:
-        """On the target."""
-        return f'on the {self._goal}'
+    def goals(self) -> tuple[Target, ...]:
+        """The targets."""
+        return self.targets
 
     @property
     def done(self) -> str:
         """Item and target."""
-        return f'pushed the {self.named.name} onto the {self._goal}'
-
-    @property
-    def drop(self) -> tuple[float, float]:
-        """The middle of the target."""
-        _, x, y = self.targets[self.goal]
-        return x, y
-
-    @property
-    def _goal(self) -> str:
-        return _target_name(self.targets[self.goal][0])
+        return f'pushed the {self.named.name} onto the {self._goal.name}'
 
     def furnish(self, spec: Any, look: Look) -> None:
         """Paint the targets on the table."""
-        for color, x, y in self.targets:
-            add_disc(spec, (x, y), RADIUS, COLORS[color])
+        for target in self.targets:
+            add_disc(spec, (target.x, target.y), RADIUS, COLORS[target.color])
 
     def script(self, robot: Controller) -> Iterator[None]:
         """Come down behind the item, push it in a straight line, rise."""
@@ -220,29 +170,22 @@ class PushToTarget(Task):
         yield from robot.push(start, end, yaw, 0.6 + 5.0 * length)
 
     def succeeded(self, log: StateLog) -> bool:
-        """Tell whether the item stands on the target and the others where they were."""
-        return (
-            self.rest_of(log, self.target) == self._goal
-            and log.upright(self.target, -1) > _UPRIGHT
-            and self.undisturbed(log)
-        )
+        """Tell whether the item stands wholly on the target and the others where they were."""
+        return log.upright(self.target, -1) > _UPRIGHT and super().succeeded(log)
 
     def place_of(self, position: Position) -> str:
-        """Return the target on which a point is, else 'table' or 'floor'."""
+        """Return the target on which, or on the edge of which, an item is: 'table', 'floor'."""
         if position[2] < -0.05:
             return FLOOR
-        for color, x, y in self.targets:
-            if np.hypot(position[0] - x, position[1] - y) <= RADIUS:
-                return _target_name(color)
-        return TABLE
+        away = {t.name: np.hypot(position[0] - t.x, position[1] - t.y) for t in self.targets}
+        nearest = min(away, key=lambda name: away[name])
+        if away[nearest] <= INSIDE:
+            return nearest
+        return f'{_EDGE}{nearest}' if away[nearest] <= _PARTLY else TABLE
 
     def at(self, place: str) -> str:
-        """Return 'on the red target', 'on the table'."""
+        """Return 'on the red target', 'on the edge of the red target', 'on the table'."""
         return f'on the {place}'
-
-    def wrong_places(self, rng: np.random.Generator) -> list[tuple[float, float]]:
-        """Return the middle of the other target."""
-        return [(x, y) for i, (_, x, y) in enumerate(self.targets) if i != self.goal]
 
     def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event | None:
         """Leave out what a pushed item does to the table."""
@@ -259,15 +202,19 @@ class PushToTarget(Task):
             if begin is None or (first is not None and first < begin):
                 continue
             if log.touched[:, item].any():
-                events.append(self._event(log, EventKind.WRONG_OBJECT, begin, item))
+                events.append(self.event_at(log, EventKind.WRONG_OBJECT, begin, item))
         events += self._disturbed(log)
         if first is not None:
-            return [*events, self._event(log, EventKind.MOVED, first), *self._end(log)]
+            return [
+                *events,
+                self.event_at(log, EventKind.MOVED, first),
+                *self._end(log),
+            ]
         return events or self._missed(log)
 
     def _disturbed(self, log: StateLog) -> list[Event]:
         return [
-            self._event(log, EventKind.DISPLACED, _stop(log, item), item)
+            self.event_at(log, EventKind.DISPLACED, _stop(log, item), item)
             for item in self.others()
             if self.place_of(log.items[0, item]) != self.rest_of(log, item)
         ]
@@ -277,11 +224,13 @@ class PushToTarget(Task):
         rest = self.rest_of(log, self.target)
         stop = _stop(log, self.target)
         if log.upright(self.target, -1) <= _UPRIGHT:
-            return [self._event(log, EventKind.TOPPLED, stop)]
-        if rest == self._goal:
+            return [self.event_at(log, EventKind.TOPPLED, stop)]
+        if rest == self._goal.name:
             return []
-        kind = EventKind.MISPLACED if rest in (TABLE, FLOOR) else EventKind.WRONG_DESTINATION
-        return [replace(self._event(log, kind, stop), offset=self.goal_offset(log, stop))]
+        others = [goal.name for goal in self._other_goals]
+        elsewhere = rest.removeprefix(_EDGE) in others
+        kind = EventKind.WRONG_DESTINATION if elsewhere else EventKind.MISPLACED
+        return [replace(self.event_at(log, kind, stop), offset=self.goal_offset(log, stop))]
 
     def _missed(self, log: StateLog) -> list[Event]:
         """Return how the fingers went by when no item was pushed."""
@@ -290,39 +239,12 @@ class PushToTarget(Task):
         low = np.flatnonzero(log.tcp[:, 2] < _LOW)
         passed = len(low) and flat[: low[0]].min(initial=np.inf) < _ABOVE
         if passed and flat[low].min() > RADIUS + _REACH:
-            return [self._event(log, EventKind.WRONG_SEQUENCE, int(low[0]))]
+            return [self.event_at(log, EventKind.WRONG_SEQUENCE, int(low[0]))]
         sides = np.where(log.closing, np.linalg.norm(away, axis=1), np.inf)
         nearest = int(np.argmin(sides))
         dx, dy, dz = away[nearest]
-        missed = self._event(log, EventKind.MISSED, nearest)
+        missed = self.event_at(log, EventKind.MISSED, nearest)
         return [replace(missed, offset=(float(dx), float(dy), float(dz)))]
-
-    def _event(self, log: StateLog, kind: EventKind, sample: int, item: int = -1) -> Event:
-        from armor_ros.simulation.judge import event_at  # the judge imports tasks
-
-        return event_at(log, self, kind, sample, self.target if item < 0 else item)
-
-    def goal_offset(self, log: StateLog, sample: int) -> tuple[float, float, float]:
-        """Return how far the item is from the middle of the target."""
-        x, y = self.drop
-        return (
-            float(log.items[sample, self.target, 0] - x),
-            float(log.items[sample, self.target, 1] - y),
-            0.0,
-        )
-
-    def alternatives(self) -> tuple[Task, ...]:
-        """Return every other pair of an item and a target."""
-        return tuple(
-            replace(self, target=i, goal=k)
-            for i in range(len(self.items))
-            for k in range(len(self.targets))
-            if (i, k) != (self.target, self.goal)
-        )
-
-
-def _target_name(color: str) -> str:
-    return f'{color} target'
 
 
 def _set_off(log: StateLog, item: int) -> int | None:

@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from armor_ros.simulation.domain import DomainSettings, Look
-from armor_ros.simulation.events import FLOOR, TABLE, EventKind
+from armor_ros.simulation.events import FLOOR, TABLE
 from armor_ros.simulation.furniture import add_bowl, add_open_box
 from armor_ros.simulation.scene import COLORS, table_spots
-from armor_ros.simulation.tasks.base import Position, Task, register
+from armor_ros.simulation.tasks.base import Position, register
 from armor_ros.simulation.tasks.drawing import among_distractors, on_table
+from armor_ros.simulation.tasks.placing import Placing
 
 if TYPE_CHECKING:
     from armor_ros.simulation.policy import Controller
-    from armor_ros.simulation.statelog import StateLog
 
 KINDS = ('bowl', 'crate')
 INNER = 0.080
@@ -45,7 +45,7 @@ class Container:
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class PutIntoContainer(Task):
+class PutIntoContainer(Placing):
     """
     Put the named item into one of two containers; ``goal`` indexes ``containers``.
 
@@ -71,7 +71,6 @@ class PutIntoContainer(Task):
     goal_size: ClassVar[float] = INNER + 0.012
 
     containers: tuple[Container, ...]
-    goal: int
 
     @classmethod
     def draw(cls, rng: np.random.Generator, domain: DomainSettings) -> PutIntoContainer:
@@ -98,28 +97,14 @@ class PutIntoContainer(Task):
         return f'put the {self.named.name} into the {self._goal.name}'
 
     @property
-    def origin(self) -> str:
-        """The table."""
-        return 'the table'
-
-    @property
-    def aim(self) -> str:
-        """In the container."""
-        return f'in the {self._goal.name}'
+    def goals(self) -> tuple[Container, ...]:
+        """The containers."""
+        return self.containers
 
     @property
     def done(self) -> str:
         """Item and container."""
         return f'put the {self.named.name} into the {self._goal.name}'
-
-    @property
-    def drop(self) -> tuple[float, float]:
-        """The middle of the container."""
-        return self._goal.x, self._goal.y
-
-    @property
-    def _goal(self) -> Container:
-        return self.containers[self.goal]
 
     def furnish(self, spec: Any, look: Look) -> None:
         """Add the containers."""
@@ -137,10 +122,6 @@ class PutIntoContainer(Task):
         yield from robot.carry()
         yield from robot.put_down(_DROP)
 
-    def succeeded(self, log: StateLog) -> bool:
-        """Tell whether the item is in the container and all others are where they were."""
-        return self.rest_of(log, self.target) == self._goal.name and self.undisturbed(log)
-
     def place_of(self, position: Position) -> str:
         """Return the container above whose floor a point is, else 'table' or 'floor'."""
         if position[2] < -0.05:
@@ -151,27 +132,3 @@ class PutIntoContainer(Task):
             if far <= INNER:
                 return container.name
         return TABLE
-
-    def wrong_places(self, rng: np.random.Generator) -> list[tuple[float, float]]:
-        """Return the other container."""
-        return [(c.x, c.y) for c in self.containers if c is not self._goal]
-
-    def release_kind(self, log: StateLog, item: int, release: int) -> EventKind:
-        """Tell an item in the wrong container from one beside its own."""
-        if item != self.target or self.rest_of(log, item) == self._goal.name:
-            return EventKind.PLACED
-        if self.rest_of(log, item) in [container.name for container in self.containers]:
-            return EventKind.WRONG_DESTINATION
-        return EventKind.MISPLACED
-
-    def goal_offset(self, log: StateLog, sample: int) -> tuple[float, float, float]:
-        """Return how far the item is from the middle of the container, level with it."""
-        x, y, _ = log.items[sample, self.target]
-        return float(x - self._goal.x), float(y - self._goal.y), 0.0
-
-    def alternatives(self) -> tuple[Task, ...]:
-        """Return the other container, and the other items into this one."""
-        elsewhere = tuple(
-            replace(self, goal=k) for k in range(len(self.containers)) if k != self.goal
-        )
-        return elsewhere + tuple(replace(self, target=i) for i in self.others())
