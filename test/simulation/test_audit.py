@@ -271,6 +271,34 @@ def test_twins_of_opposite_labels_leave_nothing_to_guess(tmp_path):
         assert finding['accuracy'] <= 0.5
 
 
+def test_views_of_any_sizes_are_audited(tmp_path):
+    rng = np.random.default_rng(4)
+    sizes = ((48, 64), (320, 240), (8, 10))
+    samples = []
+    for number in range(24):
+        paths = {}
+        for turn, view in enumerate(('front', 'wrist')):
+            height, width = sizes[(number + turn) % 3]
+            frame = rng.integers(0, 255, (1, height, width, 3)).astype(np.uint8)
+            paths[view] = f'{view}{number}.mp4'
+            write_video(tmp_path / paths[view], frame, 5.0)
+        label = 'failure' if number % 2 else 'success'
+        samples.append(Sample(f's{number}', 'lift it', paths, 5.0, 1, label))
+    write_manifest(tmp_path, samples)
+    pictures = extract(tmp_path, samples).features['first frame']
+    assert pictures.shape == (24, 2 * (16 * 16 * 3 + 128 + 24))
+    assert np.isfinite(pictures).all()
+    assert run_audit(tmp_path) == BARS_BROKEN  # without states the motion cannot be measured
+    findings = json.loads((tmp_path / 'audit.json').read_text())['findings']
+    measured = {row['probe']: row['accuracy'] is not None for row in findings}
+    assert measured == {
+        'metadata': True,
+        'first frame': True,
+        'trajectory': False,
+        'instruction': True,
+    }
+
+
 def test_samples_without_state_are_told(tmp_path):
     write_dataset(tmp_path, leak=True, count=12)
     from armor_ros.datasets.manifest import read_manifest
