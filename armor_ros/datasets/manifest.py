@@ -44,7 +44,8 @@ class Sample:
     another instruction); ``group`` those that must not be torn apart by a split of one's own,
     because they begin alike. ``robot_status`` is what the robot's stack said ('SUCCEEDED',
     'ABORTED', ''), ``injected_mode`` how the attempt was disturbed: neither is a label. ``event``
-    is the earliest causal event. ``state`` is an .npz file with arrays of ``frames`` rows.
+    is the earliest causal event; its ``time_ns``, like the times in ``explanation``, counts from
+    the clip's first frame. ``state`` is an .npz file with arrays of ``frames`` rows.
     """
 
     id: str

@@ -19,7 +19,7 @@ from armor_ros.episodes.collage import render_collage
 from armor_ros.episodes.episode import CameraClip, CameraEvidence, Episode
 from armor_ros.episodes.picture import save_picture
 from armor_ros.episodes.task import TaskEvent, TaskPhase, TaskStatus
-from armor_ros.simulation.episode import Relabelled, SimulatedEpisode, relabel
+from armor_ros.simulation.episode import Relabelled, SimulatedEpisode, Span, describe, relabel
 from armor_ros.simulation.episode_bag import write_episode_bag
 from armor_ros.simulation.events import Event
 from armor_ros.simulation.pairs import Take
@@ -51,6 +51,11 @@ class Cut:
     def start_ns(self) -> int:
         """The instant of the first frame."""
         return int(self.times_ns[0])
+
+    @property
+    def span(self) -> Span:
+        """The instants of the first and the last frame."""
+        return self.start_ns, int(self.times_ns[-1])
 
     def __len__(self) -> int:
         return len(self.times_ns)
@@ -107,6 +112,7 @@ def _sample(
     setup = take.episode.setup
     judged: Label = 'success' if take.kind == SUCCESS else 'failure'
     opposite: Label = 'failure' if take.kind == SUCCESS else 'success'
+    words = describe(take.episode, cut.span, style=recipe.style)
     return Sample(
         id=name,
         instruction=setup.scene.instruction,
@@ -114,7 +120,7 @@ def _sample(
         frames=len(cut),
         label=opposite if lies else judged,
         task=pair.task,
-        explanation=take.episode.explanation if pair.dense else None,
+        explanation=words if pair.dense else None,
         split=pair.split,
         source=SOURCE,
         episode=name,
@@ -141,7 +147,8 @@ def twin_samples(
     turned: dict[str, list[Relabelled]] = {}
     for kind, take in takes.items():
         seed = stable_seed(recipe.seed, pair.split, pair.number, 'twin', kind)
-        others = relabel(take.episode, np.random.default_rng(seed), style=recipe.style)
+        rng = np.random.default_rng(seed)
+        others = relabel(take.episode, rng, cuts[kind].span, style=recipe.style)
         turned[kind] = [
             other
             for other in others

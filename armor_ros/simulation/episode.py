@@ -23,6 +23,9 @@ from armor_ros.simulation.tasks import TASKS, Order, Task, Transport
 Observer = Callable[[Cell], None]
 """Called after every step of the physics (4 ms), and once before the first."""
 
+Span = tuple[int, int]
+"""The first and the last instant of a part of an episode, nanoseconds of its clock."""
+
 LEAD_TICKS = 50
 """Ticks (20 ms) before the task begins and after it ended; items come to rest in them."""
 
@@ -54,7 +57,7 @@ class SimulatedEpisode:
 
     ``start_ns`` and ``end_ns`` bound the task on the episode's clock, which starts at 0;
     ``result`` is what the robot's own stack says of it, ``judgement`` what really happened, in
-    words ``explanation``.
+    words ``explanation``, whose times count from ``start_ns``.
     """
 
     setup: Setup
@@ -176,27 +179,47 @@ def run_episode(
         tick()
     logger.sample(cell, closing=policy.closed)
     log = logger.finish()
-    judgement = judge(log, setup.scene)
-    explanation = explain(
-        judgement,
-        setup.scene,
-        np.random.default_rng((setup.seed, _WORDING)),
+    episode = SimulatedEpisode(
+        setup, log, start_ns, end_ns, policy.result, judge(log, setup.scene), ''
+    )
+    return replace(episode, explanation=describe(episode, style=style))
+
+
+def describe(
+    episode: SimulatedEpisode, shown: Span | None = None, *, style: str = 'first_person'
+) -> str:
+    """
+    Return what happened in words, in the phrasing that the episode's seed draws.
+
+    ``shown`` is the part of it that a viewer sees, on the episode's clock: the words count time
+    from its first instant. None is the task itself.
+    """
+    start_ns, end_ns = shown or (episode.start_ns, episode.end_ns)
+    return explain(
+        episode.judgement,
+        episode.setup.scene,
+        np.random.default_rng((episode.setup.seed, _WORDING)),
         start_ns=start_ns,
         end_ns=end_ns,
         style=style,
     )
-    return SimulatedEpisode(setup, log, start_ns, end_ns, policy.result, judgement, explanation)
 
 
 def relabel(
-    episode: SimulatedEpisode, rng: np.random.Generator, *, style: str = 'first_person'
+    episode: SimulatedEpisode,
+    rng: np.random.Generator,
+    shown: Span | None = None,
+    *,
+    style: str = 'first_person',
 ) -> list[Relabelled]:
     """
     Return the episode under other instructions of its task, judged anew.
 
     The states are the same, so the video is too. Those whose label differs from the episode's
     come first, in random order; the list is empty where the scene allows no other instruction.
+    ``shown`` and ``style`` are those of ``describe``.
     """
+    start_ns, end_ns = shown or (episode.start_ns, episode.end_ns)
     found = []
     for scene in episode.setup.scene.alternatives():
         judgement = judge(episode.log, scene)
@@ -204,8 +227,8 @@ def relabel(
             judgement,
             scene,
             rng,
-            start_ns=episode.start_ns,
-            end_ns=episode.end_ns,
+            start_ns=start_ns,
+            end_ns=end_ns,
             style=style,
         )
         found.append(Relabelled(scene, scene.instruction, judgement, words))

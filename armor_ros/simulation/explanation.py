@@ -36,9 +36,10 @@ def explain(
     """
     Return what happened in words; ``rng`` chooses the phrasing, the state all facts.
 
-    ``start_ns`` and ``end_ns`` bound the task on the log's clock. ``style`` is 'first_person'
-    (one to three sentences as a watching person would write them) or 'aha' (one short sentence
-    after "Yes, " or "No, "). Raises ArmorError on another style.
+    ``start_ns`` and ``end_ns`` bound what a viewer sees, on the log's clock; the words count time
+    from ``start_ns``. ``style`` is 'first_person' (one to three sentences as a watching person
+    would write them) or 'aha' (one short sentence after "Yes, " or "No, "). Raises ArmorError on
+    another style.
     """
     if style not in STYLES:
         raise ArmorError(f'no style {style!r} of explanations; choose from: {", ".join(STYLES)}')

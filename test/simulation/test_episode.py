@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from armor_ros.episodes.task import TaskStatus
-from armor_ros.simulation.episode import SimulatedEpisode, draw_setup, run_episode
+from armor_ros.simulation.episode import SimulatedEpisode, describe, draw_setup, run_episode
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.scene import tote_name
 
@@ -103,6 +103,14 @@ def test_slip_is_physics_and_not_an_opening():
     cause = episode.judgement.cause
     sample = int(np.searchsorted(episode.log.times_ns, cause.time_ns))
     assert episode.log.closing[sample]
+
+
+def test_words_count_time_from_the_first_instant_shown():
+    episode = run(1, 'wrong_object')
+    seconds = (episode.judgement.cause.time_ns - episode.start_ns) / 1e9
+    shown = (episode.start_ns - 600_000_000, episode.end_ns + 3_000_000_000)
+    assert f'{seconds:.1f} s after the start' in describe(episode) == episode.explanation
+    assert f'{seconds + 0.6:.1f} s after the start' in describe(episode, shown)
 
 
 def test_observer_sees_every_step():

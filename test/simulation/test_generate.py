@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ import pytest
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.datasets.bags import BagImage, BagStatus, read_bag
-from armor_ros.datasets.manifest import read_first_frame, read_manifest, read_state, read_view
+from armor_ros.datasets.manifest import (
+    Sample,
+    read_first_frame,
+    read_manifest,
+    read_state,
+    read_view,
+)
 from armor_ros.errors import ArmorError
 from armor_ros.simulation import clips, generate, pairs
 from armor_ros.simulation.engine import can_render, make_renderer
@@ -61,6 +68,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob('*'))
         if path.is_file()
     }
+
+
+def tells_its_time(sample: Sample) -> bool:
+    """Whether the explanation dates the event as it is dated, from the clip's first frame."""
+    assert sample.event is not None
+    assert sample.explanation is not None
+    told = re.findall(r'([0-9.]+) s after the start', sample.explanation)
+    return told == [f'{sample.event["time_ns"] / 1e9:.1f}']
 
 
 @pytest.fixture(scope='module')
@@ -265,6 +280,12 @@ def test_episodes_are_recorded_as_bags(tmp_path: Path, storage: str) -> None:
         assert list((tmp_path / sample.bag).glob('*.mcap' if storage == 'mcap' else '*.db3'))
 
 
+def test_times_count_from_the_first_frame_in_event_and_explanation(whole: Path) -> None:
+    failures = [sample for sample in read_manifest(whole) if sample.event]
+    assert len(failures) == 2
+    assert all(tells_its_time(sample) for sample in failures)
+
+
 def test_an_outcome_does_not_depend_on_the_injected_mode(whole: Path) -> None:
     for sample in read_manifest(whole):
         assert sample.label == ('failure' if sample.event else 'success')
@@ -287,6 +308,7 @@ def test_twins_share_the_video_and_turn_the_label(tmp_path: Path) -> None:
         assert twin.robot_status == ''
         assert (twin.event is None) == (twin.label == 'success')
     assert made.summary.splits['train'].twins == 2
+    assert [tells_its_time(s) for s in made.samples if s.event] == [True, True]
     # both videos under both instructions: neither alone tells the label
     assert len({s.instruction for s in made.samples}) == 2
 
