@@ -55,7 +55,8 @@ class Episode:
     ``task`` is the END event. ``start_ns``/``end_ns`` bound the task, ``clip_start_ns``/
     ``clip_end_ns`` the frames (pre-roll and post-roll included, both ends inclusive).
     ``truncated`` says that the task was longer than the buffer, so that its beginning is missing.
-    ``fps`` is the sampling rate, frames a second.
+    ``fps`` is the sampling rate, frames a second. ``collage`` is the (H, W, 3) uint8 RGB picture
+    of a data set that has ready collages and no clips; it is looked at as it is.
     """
 
     task: TaskEvent
@@ -66,6 +67,7 @@ class Episode:
     clips: tuple[CameraClip, ...]
     truncated: bool
     fps: float
+    collage: npt.NDArray[np.uint8] | None = None
 
     def clip(self, camera: str = '') -> CameraClip:
         """
@@ -76,7 +78,11 @@ class Episode:
         if not camera:
             with_frames = [clip for clip in self.clips if len(clip.stamps_ns)]
             if not with_frames:
-                raise ArmorError(f'task {self.task.task_id!r} has no frames from any camera')
+                hint = '; it comes as a ready collage: set input_mode to collage'
+                raise ArmorError(
+                    f'task {self.task.task_id!r} has no frames from any camera'
+                    + (hint if self.collage is not None else '')
+                )
             return with_frames[0]
         for clip in self.clips:
             if clip.evidence.camera == camera:

@@ -22,7 +22,7 @@ def check_frames(
     belongs to (0 or absent: the camera never gave one). With it, frames from another time than
     the clip's are STALE_FRAMES; all else without a usable frame is NO_FRAMES.
     """
-    if episode.frame_count:
+    if episode.frame_count or episode.collage is not None:
         return ReportStatus.OK, ''
     newest_ns = newest_ns or {}
     evidence = [clip.evidence for clip in episode.clips]

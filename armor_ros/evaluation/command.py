@@ -62,7 +62,7 @@ def run_evaluation(
         )
         summary = evaluate_bags(
             bags,
-            Diagnoser(model),
+            Diagnoser(model, usual_explanations=parameters.explanations()),
             EvaluationSettings(parameters.episode_settings(), parameters.refinement_settings()),
             output,
             cameras=parameters.camera_configs() or None,
@@ -122,14 +122,14 @@ class _Display:
 
 
 def _describe(prediction: Prediction) -> str:
-    task = prediction.episode.task
+    task = prediction.case.episode.task
     line = f'{escape(task.task_id)}  robot: {task.status.name}  [bold]{prediction.verdict.name}[/]'
     diagnosis = prediction.diagnosis
     if diagnosis is None:
         return f'{line}  {prediction.status.name}: {escape(prediction.status_text)}'
     line += f'  p(failed) {diagnosis.failure_probability:.3f}'
     line += f'  entropy {diagnosis.combined_entropy:.3f}'
-    return f'{line}  {prediction.inference_seconds:.2f} s  {escape(diagnosis.explanation)}'
+    return f'{line}  {prediction.timing.inference:.2f} s  {escape(diagnosis.explanation)}'
 
 
 def _print_summary(console: Console, summary: EvaluationSummary, model: ModelInfo) -> None:

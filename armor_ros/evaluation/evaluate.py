@@ -13,7 +13,7 @@ from typing import IO, Protocol
 from armor_ros.datasets.bags import Bag
 from armor_ros.episodes.collage import render_clip, render_collage, save_picture
 from armor_ros.episodes.config_hash import config_hash
-from armor_ros.episodes.diagnosis import Diagnosis, RefinementSettings, ReportStatus
+from armor_ros.episodes.diagnosis import Diagnosis, RefinementSettings, ReportStatus, Round
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.outcome import check_frames
 from armor_ros.episodes.recorder import CameraConfig
@@ -21,7 +21,8 @@ from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.text import safe_file_name
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.bag_episodes import BagEpisodes
-from armor_ros.evaluation.prediction import Prediction, is_finite
+from armor_ros.evaluation.case import Case
+from armor_ros.evaluation.prediction import Prediction, Timing, is_finite
 
 PREDICTIONS = 'predictions.jsonl'
 EVIDENCE = 'evidence'
@@ -33,7 +34,13 @@ class EpisodeDiagnoser(Protocol):
     """What evaluation asks of a model; ``armor_ros.inference.diagnoser.Diagnoser`` is one."""
 
     def diagnose(
-        self, episode: Episode, settings: RefinementSettings, *, deadline: float | None = None
+        self,
+        episode: Episode,
+        settings: RefinementSettings,
+        *,
+        deadline: float | None = None,
+        on_round: Callable[[tuple[Round, ...]], None] | None = None,
+        on_detection: Callable[[float], None] | None = None,
     ) -> Diagnosis:
         """Return the diagnosis of one episode, cut short ``deadline`` seconds from now."""
 
@@ -111,6 +118,29 @@ def _check_camera(name: str, cameras: Sequence[CameraConfig] | None) -> None:
     if name and cameras is not None and name not in {camera.name for camera in cameras}:
         known = ', '.join(camera.name for camera in cameras)
         raise ArmorError(f'the primary camera {name!r} is none of the cameras: {known}')
+
+
+class Stopwatch:
+    """Takes the times of one inference, from when it is made; see ``Timing``."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._detection: float | None = None
+        self._rounds: list[float] = []
+
+    def note_detection(self, probability: float) -> None:
+        """Note that round 0's detection is there, again when inference had to start anew."""
+        self._detection = time.perf_counter() - self._began
+        self._rounds.clear()
+
+    def note_round(self, answers: tuple[Round, ...]) -> None:
+        """Note that a round is complete."""
+        self._rounds.append(time.perf_counter() - self._began - sum(self._rounds))
+
+    def timing(self) -> Timing:
+        """Return the times up to now."""
+        seconds = time.perf_counter() - self._began
+        return Timing(seconds, self._detection, tuple(self._rounds))
 
 
 class _Run:
@@ -205,15 +235,13 @@ class _Run:
     def _predict(self, bag: Path, episode: Episode, newest_ns: dict[str, int]) -> Prediction:
         status, text = check_frames(episode, newest_ns)
         diagnosis: Diagnosis | None = None
-        began = time.perf_counter()
+        watch = Stopwatch()
         if status is ReportStatus.OK:
-            diagnosis, text = self._diagnose(episode)
+            diagnosis, text = self._diagnose(episode, watch)
             status = ReportStatus.OK if diagnosis else ReportStatus.MODEL_ERROR
-        seconds = time.perf_counter() - began
         settings = self._settings
         return Prediction(
-            bag=bag.resolve().name,
-            episode=episode,
+            case=Case(episode, bag.resolve().name),
             status=status,
             status_text=text,
             diagnosis=diagnosis,
@@ -221,15 +249,19 @@ class _Run:
             if diagnosis
             else '',
             picture=self._save_picture(bag, episode) if episode.frame_count else '',
-            inference_seconds=seconds,
+            timing=watch.timing(),
         )
 
-    def _diagnose(self, episode: Episode) -> tuple[Diagnosis | None, str]:
+    def _diagnose(self, episode: Episode, watch: Stopwatch) -> tuple[Diagnosis | None, str]:
         """Return the diagnosis, or None and a sentence: one bad task is not to cost the others."""
         try:
             settings = self._settings.refinement
             diagnosis = self._diagnoser.diagnose(
-                episode, settings, deadline=settings.deadline or None
+                episode,
+                settings,
+                deadline=settings.deadline or None,
+                on_round=watch.note_round,
+                on_detection=watch.note_detection,
             )
         except ArmorError as error:
             return None, str(error)

@@ -5,83 +5,145 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from armor_ros.episodes.diagnosis import Diagnosis, ReportStatus, Round, Verdict
-from armor_ros.episodes.episode import CameraClip, Episode
+from armor_ros.episodes.episode import CameraClip
 from armor_ros.episodes.outcome import disagrees
+from armor_ros.evaluation.case import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """
+    Seconds, from the start of inference: to its end, to round 0's detection (None without one).
+
+    ``rounds`` is what each round took, the first one with everything before it.
+    """
+
+    inference: float = 0.0
+    first_detection: float | None = None
+    rounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineAnswer:
+    """
+    What a baseline said of a task.
+
+    ``failed`` None means that no answer could be read from ``raw``, its texts as they came.
+    ``probability`` is its probability of failure, None where it gives none.
+    """
+
+    name: str
+    failed: bool | None
+    explanation: str = ''
+    probability: float | None = None
+    raw: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """
-    What was made of one Episode.
+    What was made of one case: a ``diagnosis`` by the model, or an ``answer`` by a baseline.
 
-    ``diagnosis`` is None where ``status`` is not OK; ``status_text`` then says why. ``picture`` is
-    the evidence's path relative to the output folder, '' without. ``inference_seconds`` is what
-    inference took; it is the only value that differs from run to run.
+    Both are None where ``status`` is not OK; ``status_text`` then says why. ``picture`` is the
+    evidence's path relative to the output folder, '' without. ``timing`` is all that differs from
+    run to run.
     """
 
-    bag: str
-    episode: Episode
+    case: Case
     status: ReportStatus
     status_text: str
-    diagnosis: Diagnosis | None
-    config_hash: str
-    picture: str
-    inference_seconds: float
+    diagnosis: Diagnosis | None = None
+    answer: BaselineAnswer | None = None
+    config_hash: str = ''
+    picture: str = ''
+    timing: Timing = field(default_factory=Timing)
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict; UNKNOWN without a diagnosis."""
-        return Verdict.UNKNOWN if self.diagnosis is None else self.diagnosis.verdict
+        """The verdict; UNKNOWN without an answer."""
+        if self.diagnosis is not None:
+            return self.diagnosis.verdict
+        if self.answer is None or self.answer.failed is None:
+            return Verdict.UNKNOWN
+        return Verdict.FAILURE if self.answer.failed else Verdict.SUCCESS
 
     @property
     def disagrees(self) -> bool:
         """Whether the verdict contradicts what the robot's stack said."""
-        return disagrees(self.episode.task.status, self.verdict)
+        return disagrees(self.case.episode.task.status, self.verdict)
+
+    def to_line(self) -> dict[str, Any]:
+        """
+        Return the line of predictions.jsonl; keys always come in the same order.
+
+        Names and meanings are those of FailureReport where it has them. Times are integers of
+        nanoseconds; values that only a model can give are null without a diagnosis.
+        """
+        return {
+            **self._task(),
+            **self._label(),
+            **self._answer(),
+            **self._evidence(),
+            'timing': self._timing(),
+        }
 
     def to_json(self) -> str:
-        """
-        Return the line without its end; keys always come in the same order.
-
-        Names and meanings are those of FailureReport. Times are integers of nanoseconds; values
-        that only a model can give are null without a diagnosis.
-        """
-        record = {**self._task(), **self._answer(), **self._evidence()}
-        record['timing'] = {'inference_seconds': round(self.inference_seconds, 6)}
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+        """Return the line as JSON, without its end."""
+        return json.dumps(self.to_line(), ensure_ascii=False, allow_nan=False)
 
     def _task(self) -> dict[str, Any]:
-        task = self.episode.task
+        case, episode = self.case, self.case.episode
+        task = episode.task
         return {
-            'bag': self.bag,
+            'source': case.source,
+            'source_kind': case.source_kind,
+            'sample_id': case.sample_id,
             'task_id': task.task_id,
             'task_name': task.name,
             'instruction': task.instruction,
             'task_status': task.status.name,
             'task_status_message': task.message,
             'context': dict(task.context),
-            'task_start_ns': self.episode.start_ns,
-            'task_end_ns': self.episode.end_ns,
+            'task_start_ns': episode.start_ns,
+            'task_end_ns': episode.end_ns,
+            'split': case.split,
+            'task_kind': case.task_kind,
+            'episode': f'{case.source}/{case.recording or case.id}',
+            'group': f'{case.source}/{case.group}' if case.group else '',
+            'injected_mode': case.injected_mode,
+        }
+
+    def _label(self) -> dict[str, Any]:
+        label = self.case.label
+        return {
+            'label': label.label,
+            'label_source': label.source,
+            'label_weak': label.weak,
+            'label_explanation': label.explanation,
         }
 
     def _answer(self) -> dict[str, Any]:
-        diagnosis = self.diagnosis
-        model = diagnosis and diagnosis.model
+        diagnosis, answer = self.diagnosis, self.answer
         return {
             'verdict': self.verdict.name,
             'status': self.status.name,
             'status_text': self.status_text,
             'disagrees_with_status': self.disagrees,
-            'failure_probability': diagnosis and diagnosis.failure_probability,
+            'failure_probability': (diagnosis and diagnosis.failure_probability)
+            if answer is None
+            else answer.probability,
             'calibrated': bool(diagnosis and diagnosis.calibrated),
             'target_error': diagnosis and diagnosis.target_error,
             'detection_entropy': diagnosis and diagnosis.detection_entropy,
             'explanation_entropy': diagnosis and diagnosis.explanation_entropy,
             'combined_entropy': diagnosis and diagnosis.combined_entropy,
-            'explanation': diagnosis.explanation if diagnosis else '',
+            'explanation': (diagnosis.explanation if diagnosis else '')
+            if answer is None
+            else answer.explanation,
             'rounds': diagnosis.rounds if diagnosis else 0,
             'trajectories': diagnosis.settings.trajectories if diagnosis else 0,
             'temperature': diagnosis and diagnosis.settings.temperature,
@@ -89,24 +151,43 @@ class Prediction:
             'deadline_reached': bool(diagnosis and diagnosis.deadline_reached),
             'trace': [_round(entry) for entry in diagnosis.trace] if diagnosis else [],
             'selected': diagnosis and diagnosis.selected,
-            'model': model
-            and {
-                'model_id': model.model_id,
-                'revision': model.revision,
-                'weights_hash': model.weights_hash,
-                'quantization': model.quantization,
-                'trained': model.trained,
-            },
+            'model': self._model(),
             'config_hash': self.config_hash,
+            'unparsable': answer is not None and answer.failed is None,
+            'raw_answers': list(answer.raw) if answer else [],
+        }
+
+    def _model(self) -> dict[str, Any] | None:
+        if self.answer is not None:
+            return {'model_id': self.answer.name}
+        if self.diagnosis is None:
+            return None
+        model = self.diagnosis.model
+        return {
+            'model_id': model.model_id,
+            'revision': model.revision,
+            'weights_hash': model.weights_hash,
+            'quantization': model.quantization,
+            'trained': model.trained,
         }
 
     def _evidence(self) -> dict[str, Any]:
+        episode = self.case.episode
         return {
-            'clip_start_ns': self.episode.clip_start_ns,
-            'clip_end_ns': self.episode.clip_end_ns,
-            'truncated': self.episode.truncated,
-            'cameras': [_camera(clip) for clip in self.episode.clips],
+            'clip_start_ns': episode.clip_start_ns,
+            'clip_end_ns': episode.clip_end_ns,
+            'truncated': episode.truncated,
+            'cameras': [_camera(clip) for clip in episode.clips],
             'evidence': self.picture,
+        }
+
+    def _timing(self) -> dict[str, Any]:
+        timing = self.timing
+        first = timing.first_detection
+        return {
+            'inference_seconds': round(timing.inference, 6),
+            'first_detection_seconds': None if first is None else round(first, 6),
+            'round_seconds': [round(seconds, 6) for seconds in timing.rounds],
         }
 
 

@@ -12,6 +12,9 @@ from armor_ros.errors import ArmorError
 from armor_ros.model.config import ArmorConfig
 from armor_ros.model.preprocessing import PatchGeometry, VisionInput, clip_input, image_input
 
+# The rows that the prompt names for a ready collage, which does not tell (the paper's order).
+COLLAGE_VIEWS = ('front', 'wrist', 'overhead')
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeInput:
@@ -48,10 +51,13 @@ def episode_input(
     Prepare an episode for the model.
 
     ``mode`` None means what the checkpoint was trained with. ``camera`` '' means the first with
-    frames (clip) or all with frames (collage). Time between frames is the episode's own
-    ``fps``. Raises ArmorError when there are no frames or the camera is unknown.
+    frames (clip) or all with frames (collage); a ready collage of the episode is taken as it is.
+    Time between frames is the episode's own ``fps``. Raises ArmorError when there are no frames
+    or the camera is unknown.
     """
     mode = config.input_mode if mode is None else mode
+    if mode is InputMode.COLLAGE and episode.collage is not None:
+        return EpisodeInput(image_input(episode.collage, geometry), COLLAGE_VIEWS)
     clip = chosen_clip(episode, camera)
     if mode is InputMode.CLIP:
         vision = clip_input(clip.frames, episode.fps, config.image_size, geometry)

@@ -27,6 +27,20 @@ SETTINGS = EvaluationSettings(
     RefinementSettings(rounds=2, trajectories=2, max_new_tokens=6),
 )
 
+# Others read these lines: their keys, in this order, are a promise.
+KEYS = (
+    *('source', 'source_kind', 'sample_id', 'task_id', 'task_name', 'instruction'),
+    *('task_status', 'task_status_message', 'context', 'task_start_ns', 'task_end_ns'),
+    *('split', 'task_kind', 'episode', 'group', 'injected_mode'),
+    *('label', 'label_source', 'label_weak', 'label_explanation'),
+    *('verdict', 'status', 'status_text', 'disagrees_with_status', 'failure_probability'),
+    *('calibrated', 'target_error', 'detection_entropy', 'explanation_entropy'),
+    *('combined_entropy', 'explanation', 'rounds', 'trajectories', 'temperature'),
+    *('frame_stride', 'deadline_reached', 'trace', 'selected', 'model', 'config_hash'),
+    *('unparsable', 'raw_answers'),
+    *('clip_start_ns', 'clip_end_ns', 'truncated', 'cameras', 'evidence', 'timing'),
+)
+
 
 def lines_of(output: Path) -> list[dict[str, Any]]:
     text = (output / 'predictions.jsonl').read_text(encoding='utf-8')
@@ -56,7 +70,8 @@ def test_one_line_a_task_with_everything_in_it(
     assert summary.failures == ()
     assert (first['task_status'], second['task_status']) == ('SUCCEEDED', 'ABORTED')
     for line in (first, second):
-        assert line['bag'] == 'robot'
+        assert (line['source'], line['source_kind'], line['sample_id']) == ('robot', 'bag', '')
+        assert line['episode'] == f'robot/{line["task_id"]}'
         assert line['task_name'] == '/pick'
         assert line['status'] == 'OK'
         assert line['verdict'] == ('FAILURE' if line['failure_probability'] >= 0.5 else 'SUCCESS')
@@ -78,7 +93,11 @@ def test_one_line_a_task_with_everything_in_it(
         assert line['clip_end_ns'] - line['clip_start_ns'] == 2_000_000_000
         picture = cv2.imread(str(output / line['evidence']))
         assert picture is not None
-        assert line['timing']['inference_seconds'] > 0
+        timing = line['timing']
+        assert 0 < timing['first_detection_seconds'] < timing['round_seconds'][0]
+        assert len(timing['round_seconds']) == line['rounds']
+        assert sum(timing['round_seconds']) <= timing['inference_seconds'] + 1e-5
+        assert tuple(line) == KEYS
     assert first['disagrees_with_status'] + second['disagrees_with_status'] == (
         summary.disagreements
     )
@@ -120,7 +139,7 @@ class BrokenModel:
         self.failure = failure
 
     def diagnose(
-        self, episode: Episode, settings: RefinementSettings, *, deadline: float | None = None
+        self, episode: Episode, settings: RefinementSettings, **options: Any
     ) -> Diagnosis:
         raise self.failure
 
@@ -162,7 +181,7 @@ class NanModel:
         self.inner = inner
 
     def diagnose(
-        self, episode: Episode, settings: RefinementSettings, *, deadline: float | None = None
+        self, episode: Episode, settings: RefinementSettings, **options: Any
     ) -> Diagnosis:
         return replace(self.inner.diagnose(episode, settings), failure_probability=float('nan'))
 
