@@ -79,14 +79,7 @@ class PromptEncoder:
 
     def question(self, instruction: str, views: Sequence[str] | None = None) -> str:
         """Return the task question, of a clip or (``views`` given) of a collage."""
-        config = self._config
-        instruction = clean_text(instruction).rstrip(' .?!')
-        if views is None:
-            template = config.question if instruction else config.open_question
-            return template.format(instruction=instruction)
-        names = clean_text(', '.join(views))
-        template = config.collage_question if instruction else config.open_collage_question
-        return template.format(instruction=instruction, views=names)
+        return task_question(self._config, instruction, views)
 
     def detection_suffix(self, previous: PreviousAnswer) -> list[int]:
         """Return the tokens after the prefix that ask for the detection."""
@@ -140,6 +133,19 @@ class PromptEncoder:
                 f'the tokenizer has no token {token!r}; use the tokenizer files of Qwen2.5-VL'
             )
         return int(token_id)
+
+
+def task_question(
+    config: PromptConfig, instruction: str, views: Sequence[str] | None = None
+) -> str:
+    """Return the task question, of a clip or (``views`` given) of a collage."""
+    instruction = clean_text(instruction).rstrip(' .?!')
+    if views is None:
+        template = config.question if instruction else config.open_question
+        return template.format(instruction=instruction)
+    names = clean_text(', '.join(views))
+    template = config.collage_question if instruction else config.open_collage_question
+    return template.format(instruction=instruction, views=names)
 
 
 def _without_added_tokens(tokenizer: Any) -> Tokenizer:
