@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from armor_ros.episodes.collage import render_collage
 from armor_ros.episodes.diagnosis import InputMode
 from armor_ros.episodes.episode import CameraClip, Episode
@@ -24,6 +27,19 @@ class EpisodeInput:
     views: tuple[str, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """
+    What is looked at, in pixels.
+
+    ``frames`` is (N, H, W, 3) uint8 RGB: those of one camera, or one collage, whose rows from the
+    top ``views`` names (None for a clip).
+    """
+
+    frames: npt.NDArray[np.uint8]
+    views: tuple[str, ...] | None
+
+
 def chosen_clip(episode: Episode, camera: str = '') -> CameraClip:
     """
     Return the clip of a camera, the first that has frames when ``camera`` is empty.
@@ -40,28 +56,22 @@ def chosen_clip(episode: Episode, camera: str = '') -> CameraClip:
     return clip
 
 
-def episode_input(
-    episode: Episode,
-    config: ArmorConfig,
-    geometry: PatchGeometry,
-    mode: InputMode | None = None,
-    camera: str = '',
-) -> EpisodeInput:
+def look(
+    episode: Episode, config: ArmorConfig, mode: InputMode | None = None, camera: str = ''
+) -> Sight:
     """
-    Prepare an episode for the model.
+    Choose what a model looks at in an episode.
 
     ``mode`` None means what the checkpoint was trained with. ``camera`` '' means the first with
     frames (clip) or all with frames (collage); a ready collage of the episode is taken as it is.
-    Time between frames is the episode's own ``fps``. Raises ArmorError when there are no frames
-    or the camera is unknown.
+    Raises ArmorError when there are no frames or the camera is unknown.
     """
     mode = config.input_mode if mode is None else mode
     if mode is InputMode.COLLAGE and episode.collage is not None:
-        return EpisodeInput(image_input(episode.collage, geometry), COLLAGE_VIEWS)
+        return Sight(episode.collage[None], COLLAGE_VIEWS)
     clip = chosen_clip(episode, camera)
     if mode is InputMode.CLIP:
-        vision = clip_input(clip.frames, episode.fps, config.image_size, geometry)
-        return EpisodeInput(vision, None)
+        return Sight(clip.frames, None)
     views = tuple(
         each.evidence.camera
         for each in episode.clips
@@ -76,4 +86,24 @@ def episode_input(
         selection=layout.selection,
         annotate=layout.annotate,
     )
-    return EpisodeInput(image_input(picture, geometry), views)
+    return Sight(picture[None], views)
+
+
+def episode_input(
+    episode: Episode,
+    config: ArmorConfig,
+    geometry: PatchGeometry,
+    mode: InputMode | None = None,
+    camera: str = '',
+) -> EpisodeInput:
+    """
+    Prepare an episode for the model; arguments and errors as of ``look``.
+
+    Time between frames is the episode's own ``fps``.
+    """
+    sight = look(episode, config, mode, camera)
+    if sight.views is None:
+        return EpisodeInput(
+            clip_input(sight.frames, episode.fps, config.image_size, geometry), None
+        )
+    return EpisodeInput(image_input(sight.frames[0], geometry), sight.views)
