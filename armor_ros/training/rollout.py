@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The policy's own answers over the rounds of online refinement (the sampling of Algorithm 1).
+
+All clips of a batch answer side by side. A clip's prefix runs once for all rounds; detection
+leaves after the layers that its head needs; the last round's answer, which no prompt would quote,
+is not generated. Nothing here has a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from armor_ros.inference.sampling import choose_tokens, uniforms
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.backbone import decoder_layers, final_norm
+from armor_ros.model.batch import causal_mask, left_pad
+from armor_ros.model.prompts import PreviousAnswer
+from armor_ros.training.packing import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """
+    How answers are sampled.
+
+    ``rounds`` is T. Labels are drawn from their distribution unless ``sample_label`` is off, texts
+    at ``temperature``, up to ``max_new_tokens``.
+    """
+
+    rounds: int = 3
+    temperature: float = 0.7
+    max_new_tokens: int = 80
+    sample_label: bool = True
+
+
+@torch.no_grad()
+def rollout(
+    model: ArmorModel,
+    clips: Sequence[Clip],
+    names: Sequence[str],
+    settings: RolloutSettings,
+    seed: int,
+) -> list[list[PreviousAnswer]]:
+    """
+    Return for each clip what its prompts quote in rounds 0 to T - 1; nothing in round 0.
+
+    ``names`` are the samples' ids: a clip's answers depend on its name, the seed and the weights,
+    never on the clips beside it. The model answers in eval mode, and is then as it was.
+    """
+    trained = model.training
+    model.eval()
+    try:
+        policy = _BatchPolicy(model, clips)
+        previous = [PreviousAnswer()] * len(clips)
+        history = [previous]
+        for index in range(settings.rounds - 1):
+            failed = policy.labels(previous, names, settings, seed, index)
+            texts = policy.explanations(previous, names, settings, seed, index)
+            previous = [
+                PreviousAnswer(label, text) for label, text in zip(failed, texts, strict=True)
+            ]
+            history.append(previous)
+    finally:
+        model.train(trained)
+    return [list(answers) for answers in zip(*history, strict=True)]
+
+
+class _Cache:
+    """
+    Keys and values of B rows, written in place; what lies behind ``length`` may be overwritten.
+
+    It has the one method that transformers' decoder layers call.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.length = 0
+        self._stores: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` tokens a row."""
+        for index, stores in enumerate(self._stores):
+            if stores is None or stores[0].shape[2] >= capacity:
+                continue
+            keys, values = (
+                torch.cat([s, s.new_empty(*s.shape[:2], capacity - s.shape[2], s.shape[3])], 2)
+                for s in stores
+            )
+            self._stores[index] = (keys, values)
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store (B, heads, S, size) behind ``length``; return all up to there and them."""
+        stores = self._stores[layer]
+        if stores is None:
+            self._stores[layer] = (keys, values)
+            return keys, values
+        end = self.length + keys.shape[2]
+        stores[0][:, :, self.length : end] = keys
+        stores[1][:, :, self.length : end] = values
+        return stores[0][:, :, :end], stores[1][:, :, :end]
+
+
+class _BatchPolicy:
+    """The model's answers to B clips, whose prefixes are padded at the front."""
+
+    def __init__(self, model: ArmorModel, clips: Sequence[Clip]) -> None:
+        self._model = model
+        self._layers = list(decoder_layers(model.backbone))
+        self._early = max(model.config.head.pooled_layers)
+        self._cache = _Cache(len(self._layers))
+        self._next = torch.tensor([clip.next_position for clip in clips], device=model.device)
+        longest = max(clip.length for clip in clips)
+        embedded = [_embed(model, clip) for clip in clips]
+        embeddings = embedded[0].new_zeros(len(clips), longest, embedded[0].shape[1])
+        positions = torch.zeros(3, len(clips), longest, dtype=torch.int64)
+        self._valid = torch.zeros(len(clips), longest, dtype=torch.bool)
+        for row, (clip, tokens) in enumerate(zip(clips, embedded, strict=True)):
+            embeddings[row, longest - clip.length :] = tokens
+            positions[:, row, longest - clip.length :] = clip.positions.cpu()
+            self._valid[row, longest - clip.length :] = True
+        self._valid = self._valid.to(model.device)
+        hidden, self._features = self._run_early(
+            embeddings, positions.to(model.device), self._valid
+        )
+        self._run_late(hidden, positions.to(model.device), self._valid)
+        self._cache.length = longest
+
+    def labels(
+        self,
+        previous: Sequence[PreviousAnswer],
+        names: Sequence[str],
+        settings: RolloutSettings,
+        seed: int,
+        index: int,
+    ) -> list[bool]:
+        """Return whether each clip's task failed: drawn, or the likelier."""
+        suffixes = [self._model.prompts.detection_suffix(each) for each in previous]
+        hidden, positions, valid = self._prompt(suffixes, 0)
+        _, features = self._run_early(hidden, positions, valid)
+        logits = self._model.detection_logits(torch.cat([self._features, features], 1), valid)
+        failure = self._model.config.head.failure_index
+        probabilities = logits.double().softmax(-1)[:, failure].tolist()
+        if not settings.sample_label:
+            return [probability >= 0.5 for probability in probabilities]
+        return [
+            float(uniforms(seed, f'label/{name}', index, 0, 1)[0]) < probability
+            for name, probability in zip(names, probabilities, strict=True)
+        ]
+
+    def explanations(
+        self,
+        previous: Sequence[PreviousAnswer],
+        names: Sequence[str],
+        settings: RolloutSettings,
+        seed: int,
+        index: int,
+    ) -> list[str]:
+        """Return a sampled explanation of each clip."""
+        prompts, limit = self._model.prompts, settings.max_new_tokens
+        numbers = torch.stack([uniforms(seed, f'token/{name}', index, 0, limit) for name in names])
+        tokens: list[list[int]] = [[] for _ in previous]
+        active = list(range(len(previous)))
+        suffixes = [prompts.reasoning_suffix(each) for each in previous]
+        hidden, positions, valid = self._prompt(suffixes, limit)
+        before = self._cache.length
+        for step in range(limit):
+            logits = self._logits(hidden, positions, valid)
+            self._cache.length += hidden.shape[1]
+            chosen = choose_tokens(logits, settings.temperature, numbers[:, step]).tolist()
+            for row in list(active):
+                if chosen[row] in prompts.stop_ids:
+                    active.remove(row)
+                else:
+                    tokens[row].append(chosen[row])
+            if not active:
+                break
+            hidden = self._model.embed(torch.tensor(chosen)[:, None])
+            positions = positions[..., -1:] + 1
+            valid = torch.cat([valid, valid.new_ones(len(chosen), 1)], dim=1)
+        self._cache.length = before
+        return [prompts.decode(each) for each in tokens]
+
+    def _prompt(
+        self, suffixes: Sequence[Sequence[int]], more: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return embeddings, positions and all valid keys of suffixes, with room for ``more``."""
+        model = self._model
+        batch = left_pad(suffixes, 0, model.prompts.padding_id, model.device)
+        self._cache.reserve(self._cache.length + batch.ids.shape[1] + more)
+        positions = batch.positions + self._next[:, None]
+        valid = torch.cat([self._valid, batch.valid], dim=1)
+        return model.embed(batch.ids), positions, valid
+
+    def _logits(
+        self, hidden: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor
+    ) -> torch.Tensor:
+        """Run tokens through all layers; return the logits (B, V) behind the last."""
+        hidden, _ = self._run_early(hidden, positions, valid)
+        hidden = self._run_late(hidden, positions, valid)
+        return self._model.language_logits(final_norm(self._model.backbone)(hidden[:, -1]))
+
+    def _run_early(
+        self, hidden: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the head's layers; return the last state and the features (B, S, F)."""
+        states = [hidden, *self._run(hidden, positions, valid, 0, self._early)]
+        return states[-1], self._model.head.token_features(states)
+
+    def _run_late(
+        self, hidden: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor
+    ) -> torch.Tensor:
+        return self._run(hidden, positions, valid, self._early, len(self._layers))[-1]
+
+    def _run(
+        self,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        valid: torch.Tensor,
+        first: int,
+        end: int,
+    ) -> list[torch.Tensor]:
+        """Run layers ``first`` to ``end`` behind the cache; return the state after each."""
+        rotary = self._model.backbone.model.language_model.rotary_emb
+        rotations = rotary(hidden, positions)
+        mask = causal_mask(valid, hidden.shape[1])
+        states = []
+        for layer in self._layers[first:end]:
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                position_embeddings=rotations,
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+            states.append(hidden)
+        return states
+
+
+def _embed(model: ArmorModel, clip: Clip) -> torch.Tensor:
+    """Return the (L, H) embeddings of a clip's prefix."""
+    seen = model.encode_vision(clip.vision) if clip.embeddings is None else clip.embeddings
+    before = model.embed(torch.tensor(clip.prefix.before))
+    after = model.embed(torch.tensor(clip.prefix.after))
+    return torch.cat([before, seen.to(before), after])
