@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.splits import FAILURE, SUCCESS, Pair, stable_seed
 from armor_ros.simulation.tape import Tape
-from armor_ros.simulation.weakening import weaken
+from armor_ros.simulation.weakening import recover, weaken
 
 # In one scene: until one fails; and weakened, until one succeeds.
 _MODES_TRIED = 2
@@ -70,7 +70,8 @@ def find_pair(recipe: Recipe, pair: Pair) -> Found:
     Simulate scene after scene until one gives a success and a failure of nearly one length.
 
     An injection that does no harm is taken for the success; where one is wanted and none came, a
-    weakened one is tried. Depends on the recipe and the pair alone.
+    weakened one is tried, or the failed attempt once more by a robot that corrects itself.
+    Depends on the recipe and the pair alone.
     """
     tried: list[tuple[str, str]] = []
     for attempt in range(recipe.attempts):
@@ -89,42 +90,44 @@ def _try_scene(
     # Some modes need a certain scene; whatever else is tried is tried in the same.
     setup = draw_setup(seed, order[0], pair.task, recipe.splits[pair.split].domain)
     spoiled = [other for mode in order if (other := inject(setup, mode)) is not None]
-    successes: list[Take] = []
-    failures: list[Take] = []
-    for candidate in spoiled[:_MODES_TRIED]:
-        take = _run(recipe, candidate, tried)
+    harmless: list[Take] = []
+    failure: Take | None = None
+    failed = setup
+    for failed in spoiled[:_MODES_TRIED]:
+        take = _run(recipe, failed, tried)
         if take.cause is None:
-            successes.append(take)
+            harmless.append(take)
         elif recipe.takes_failure(pair.split, take.cause):
-            failures.append(take)
+            failure = take
             break
-    if not failures:
+    if failure is None:
         return None
-    if not successes and pair.perturbed:
-        successes += _weakened(recipe, spoiled[::-1], seed, tried)
-    if not successes:
-        take = _run(recipe, undisturbed(setup), tried)
-        if take.cause is not None:
-            return None
-        successes.append(take)
-    success, failure = successes[0], failures[0]
-    if abs(failure.seconds - success.seconds) > recipe.length_difference:
-        return None
-    return {SUCCESS: success, FAILURE: failure}
+    others = (_run(recipe, other, tried) for other in _may_succeed(pair, failed, spoiled, seed))
+    for success in itertools.chain(harmless, others):
+        longer = abs(failure.seconds - success.seconds)
+        if success.cause is None and longer <= recipe.length_difference:
+            return {SUCCESS: success, FAILURE: failure}
+    return None
 
 
-def _weakened(
-    recipe: Recipe, spoiled: Sequence[Setup], seed: int, tried: list[tuple[str, str]]
-) -> list[Take]:
-    """Return a success in spite of a weakened injection, if one of a few is a success."""
-    rng = np.random.default_rng((seed, 4))
-    setups = (weaken(setup, float(rng.uniform(*_WEAKNESS))) for setup in spoiled)
-    left = (setup for setup in setups if setup is not None)
-    for setup in itertools.islice(left, _WEAKENED_TRIED):
-        take = _run(recipe, setup, tried)
-        if take.cause is None:
-            return [take]
-    return []
+def _may_succeed(
+    pair: Pair, failed: Setup, spoiled: Sequence[Setup], seed: int
+) -> Iterator[Setup]:
+    """
+    Yield set-ups of the scene in which ``failed`` failed that probably succeed.
+
+    Where the pair asks for it, those that are perturbed come first; else the ideal attempt does.
+    """
+    recovered = recover(failed)
+    if pair.perturbed:
+        if recovered is not None:
+            yield recovered
+        rng = np.random.default_rng((seed, 4))
+        weak = (weaken(setup, float(rng.uniform(*_WEAKNESS))) for setup in reversed(spoiled))
+        yield from itertools.islice((setup for setup in weak if setup), _WEAKENED_TRIED)
+    yield undisturbed(failed)
+    if recovered is not None and not pair.perturbed:
+        yield recovered
 
 
 def _modes(recipe: Recipe, pair: Pair, planned: str, seed: int) -> list[str]:

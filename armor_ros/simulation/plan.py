@@ -33,7 +33,8 @@ class Plan:
 
     ``item`` indexes the scene's items, ``place`` is where it will be put down (x, y).
     ``sight_error`` is added to where the robot believes the item to be and ``turn_error`` to how
-    it believes it to be turned; ``goal_error`` and ``goal_turn_error`` are the same for the goal.
+    it believes it to be turned; ``second_sight``, where given, takes the place of ``sight_error``
+    from the second look on. ``goal_error`` and ``goal_turn_error`` are the same for the goal.
     ``grip_width`` is how far the fingers close (0: until they meet something), ``grip_force``
     their force, newtons. ``carry_height`` is the height of the fingertips on the way; ``speed``
     scales all motions; ``pause`` is a wait, seconds, before the item is carried.
@@ -62,6 +63,7 @@ class Plan:
     pause: float = 0.0
     stuck: tuple[int, int] | None = None
     deviations: frozenset[str] = frozenset()
+    second_sight: tuple[float, float, float] | None = None
 
 
 def sample_plan(rng: np.random.Generator, task: Task, domain: DomainSettings = PLAIN) -> Plan:

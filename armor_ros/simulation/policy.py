@@ -69,6 +69,7 @@ class Controller:
         self._joints = HOME.copy()
         self._yaw = 0.0
         self._hold_height = 0.0
+        self._looks = 0
         self.closed = False
         self.result = Result(TaskStatus.UNKNOWN, '')
 
@@ -157,7 +158,11 @@ class Controller:
         else:  # lying: close across its length
             height = center[2]
             yaw = float(np.arctan2(axis[1], axis[0]))
-        seen = np.array([center[0], center[1], height]) + np.array(self.plan.sight_error)
+        error = self.plan.sight_error
+        if self._looks and self.plan.second_sight is not None:
+            error = self.plan.second_sight
+        self._looks += 1
+        seen = np.array([center[0], center[1], height]) + np.array(error)
         seen[2] = max(seen[2], self.task.items[item].z + _LOWEST_GRASP)
         yaw = (yaw + np.pi / 2) % np.pi - np.pi / 2
         if steps.NO_TURN in self.plan.deviations:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from armor_ros.simulation.episode import draw_setup
-from armor_ros.simulation.weakening import weaken
+from armor_ros.simulation.episode import draw_setup, run_episode
+from armor_ros.simulation.weakening import recover, weaken
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -37,3 +37,22 @@ def test_an_injection_that_needs_a_certain_scene_is_weakened_in_that_scene() -> 
     weak = weaken(other[0], 0.5)
     assert weak is not None
     assert weak.scene == other[0].scene
+
+
+@pytest.mark.parametrize('task', ['pick_and_lift', 'transport', 'open_drawer'])
+def test_a_robot_that_sees_better_at_its_second_look_recovers(task: str) -> None:
+    spoiled = draw_setup(3, 'translation_z', task, 'train')
+    recovered = recover(spoiled)
+    assert recovered is not None
+    assert recovered.mode == 'recovered_translation_z'
+    failed, succeeded = run_episode(spoiled), run_episode(recovered)
+    assert not failed.judgement.success
+    assert succeeded.judgement.success
+    assert succeeded.result.status.name == 'SUCCEEDED'
+    first = succeeded.log.times_ns < failed.start_ns + 2_500_000_000
+    np.testing.assert_array_equal(succeeded.log.tcp[first], failed.log.tcp[: first.sum()])
+
+
+def test_nobody_recovers_from_what_was_not_seen_wrong_or_is_not_noticed() -> None:
+    assert recover(draw_setup(0, 'slip', 'transport')) is None
+    assert recover(draw_setup(0, 'nothing_transported', 'transport')) is None
