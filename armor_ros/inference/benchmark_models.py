@@ -14,8 +14,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from armor_ros.episodes.diagnosis import ModelInfo
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.backbone import installed_convention
 from armor_ros.model.checkpoint import new_head
-from armor_ros.model.config import ArmorConfig, PositionConvention
+from armor_ros.model.config import ArmorConfig
 from armor_ros.model.tiny import CONTROL_TOKENS, make_tokenizer
 
 _LOGIT_SPREAD = 4.0
@@ -132,24 +133,6 @@ def _first_word(model: ArmorModel) -> int:
         if text.istitle() and model.prompts.encode_text(text) == [token]:
             return token
     raise ArmorError('the tokenizer has no word for the beginning of a text')
-
-
-def installed_convention(backbone: Any) -> PositionConvention:
-    """Return the convention of M-RoPE by which the installed transformers itself would go."""
-    config = backbone.config
-    ids = torch.tensor([[1] + [config.video_token_id] * 20 + [1]], device=backbone.device)
-    arguments = {
-        'mm_token_type_ids': (ids == config.video_token_id).int() * 2,
-        'video_grid_thw': torch.tensor([[5, 4, 4]], device=backbone.device),
-        'second_per_grid_ts': torch.tensor([0.4], device=backbone.device),
-    }
-    positions, _ = backbone.model.get_rope_index(ids, **arguments)
-    times = positions[0, 0].tolist()
-    if times[1] == times[20]:
-        return PositionConvention.TRANSFORMERS_4_56
-    if times[21] > times[20]:
-        return PositionConvention.TRANSFORMERS_4_49
-    return PositionConvention.TRANSFORMERS_5_23
 
 
 def parameters(size: BenchmarkSize) -> tuple[int, int]:

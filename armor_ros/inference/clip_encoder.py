@@ -75,6 +75,6 @@ class ClipEncoder:
             len(self._before),
             grid,
             model.config.positions,
-            model.backbone.config.vision_config.tokens_per_second,
+            model.config.tokens_per_second,
         )
         return positions.unflatten(1, (steps, -1)), following

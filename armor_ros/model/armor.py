@@ -11,8 +11,8 @@ from torch import nn
 from transformers import DynamicCache
 
 from armor_ros.episodes.diagnosis import ModelInfo
-from armor_ros.errors import ArmorError
 from armor_ros.model.batch import causal_mask
+from armor_ros.model.compatibility import check_compatible
 from armor_ros.model.config import ArmorConfig
 from armor_ros.model.head import ClassificationHead
 from armor_ros.model.mrope import VisionGrid, text_positions, vision_positions
@@ -87,11 +87,8 @@ class ArmorModel(nn.Module):
         self.config = config
         self.info = info
         self.prompts = PromptEncoder(tokenizer, config.prompts)
-        vision = backbone.config.vision_config
-        self.geometry = PatchGeometry(
-            vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size
-        )
-        self._check(backbone.config)
+        self.geometry = PatchGeometry.of(backbone.config.vision_config)
+        check_compatible(backbone.config, config, self.prompts)
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +121,7 @@ class ArmorModel(nn.Module):
             start,
             grid,
             self.config.positions,
-            self.backbone.config.vision_config.tokens_per_second,
+            self.config.tokens_per_second,
         )
         parts = (text_positions(0, start), seen, text_positions(resume, len(tokens.after)))
         return torch.cat(parts, dim=1), resume + len(tokens.after)
@@ -189,25 +186,3 @@ class ArmorModel(nn.Module):
         """Return float32 logits (..., vocabulary) of the next token."""
         logits: torch.Tensor = self.backbone.lm_head(hidden)
         return logits.float()
-
-    def _check(self, backbone_config: Any) -> None:
-        """Refuse a backbone and a config that do not fit together."""
-        text = backbone_config.text_config
-        deepest = max(self.config.head.pooled_layers)
-        # The last layer's recorded state is the normalised one, which is another quantity.
-        if deepest >= text.num_hidden_layers:
-            raise ArmorError(
-                f'head.pooled_layers reaches layer {deepest}, but the backbone has '
-                f'{text.num_hidden_layers} decoder layers and its last cannot be pooled'
-            )
-        if 'sliding_attention' in text.layer_types:
-            raise ArmorError(
-                'the backbone uses sliding-window attention, which is not supported; set '
-                'use_sliding_window to false in its config.json'
-            )
-        pads = (backbone_config.image_token_id, backbone_config.video_token_id)
-        if pads != (self.prompts.image_id, self.prompts.video_id):
-            raise ArmorError(
-                f'config.json says that the image and video tokens are {pads}, the tokenizer '
-                f'{(self.prompts.image_id, self.prompts.video_id)}; they are not of one model'
-            )

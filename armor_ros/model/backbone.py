@@ -2,9 +2,9 @@
 """
 The parts of transformers' Qwen2.5-VL that the engine runs itself.
 
-Everything that differs between the supported releases of transformers (5.17 and later) is kept
-out by using only the modules of the decoder, whose names and shapes a checkpoint fixes, and by
-computing rotations here.
+What differs between the supported releases of transformers (5.17 and later) is here. The engine
+uses only the modules of the decoder, whose names and shapes a checkpoint fixes; rotations, which
+each release merges in another place, are computed here, and positions in ``mrope``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from armor_ros.errors import ArmorError
+from armor_ros.model.config import PositionConvention
 
 # Weights that a core's own cache holds are faster by torch's usual product.
 _LARGE_WEIGHT = 1 << 19
@@ -61,6 +62,24 @@ def rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> t
     first, second = heads.chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)
     return heads * cosines[:, None] + turned * sines[:, None]
+
+
+def installed_convention(backbone: Any) -> PositionConvention:
+    """Return the convention of M-RoPE by which the installed transformers itself would go."""
+    config = backbone.config
+    ids = torch.tensor([[1] + [config.video_token_id] * 20 + [1]], device=backbone.device)
+    arguments = {
+        'mm_token_type_ids': (ids == config.video_token_id).int() * 2,
+        'video_grid_thw': torch.tensor([[5, 4, 4]], device=backbone.device),
+        'second_per_grid_ts': torch.tensor([0.4], device=backbone.device),
+    }
+    positions, _ = backbone.model.get_rope_index(ids, **arguments)
+    times = positions[0, 0].tolist()
+    if times[1] == times[20]:
+        return PositionConvention.TRANSFORMERS_4_56
+    if times[21] > times[20]:
+        return PositionConvention.TRANSFORMERS_4_49
+    return PositionConvention.TRANSFORMERS_5_23
 
 
 def linear(module: Any, inputs: torch.Tensor) -> torch.Tensor:

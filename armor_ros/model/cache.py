@@ -42,13 +42,23 @@ class KeyValueCache:
         if slots <= self.capacity:
             return
         if not exactly:
-            slots = max(slots, int(self.capacity * _GROWTH), _SMALLEST)
+            slots = self._grown(slots)
         # Layer by layer, so that only one is held twice.
         for stores in (self.keys, self.values):
             for layer, old in enumerate(stores):
                 new = old.new_empty((old.shape[0], slots, old.shape[2]))
                 new[:, : old.shape[1]] = old
                 stores[layer] = new
+
+    def nbytes_with(self, slots: int) -> int:
+        """Bytes of all stores once there is room for ``slots``, as ``reserve`` would make it."""
+        capacity = self.capacity if slots <= self.capacity else self._grown(slots)
+        heads, _, size = self.keys[0].shape
+        return 2 * len(self.keys) * heads * capacity * size * self.keys[0].element_size()
+
+    def _grown(self, slots: int) -> int:
+        """Return the capacity that makes room for more slots than there are."""
+        return max(slots, int(self.capacity * _GROWTH), _SMALLEST)
 
     def write(
         self,

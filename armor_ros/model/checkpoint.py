@@ -27,7 +27,15 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from armor_ros.episodes.diagnosis import ModelInfo
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
-from armor_ros.model.config import ArmorConfig, HeadConfig, config_to_json, read_config
+from armor_ros.model.config import (
+    RELEASED_POSITIONS,
+    ArmorConfig,
+    HeadConfig,
+    PositionConvention,
+    config_to_json,
+    position_convention,
+    read_config,
+)
 from armor_ros.model.head import ClassificationHead
 from armor_ros.model.quantization import quantization_config
 from armor_ros.model.weights import (
@@ -49,6 +57,7 @@ def load_checkpoint(
     device: str = 'auto',
     dtype: str = 'auto',
     head_seed: int = 0,
+    positions: PositionConvention | str | None = None,
 ) -> ArmorModel:
     """
     Load a checkpoint for inference (in eval mode).
@@ -58,6 +67,11 @@ def load_checkpoint(
     ``quantization`` is 'none', '8bit' or '4bit'; ``device`` 'auto' (CUDA if there is one), 'cpu',
     'cuda' or 'cuda:N'; ``dtype`` 'auto' (as stored), 'float32', 'bfloat16' or 'float16'.
 
+    The convention of M-RoPE is the one that the checkpoint records. A plain Qwen2.5-VL is taken
+    for what its release was trained with, whatever version of transformers wrote or reads it;
+    ``positions`` says otherwise for one that was trained on with another. With a checkpoint that
+    records its convention, ``positions`` must be the same.
+
     Raises ArmorError that names the path, what is wrong and the remedy.
     """
     target = choose_device(device)
@@ -66,7 +80,7 @@ def load_checkpoint(
     quantizer = quantization_config(quantization, target)
     found = find_checkpoint(str(path))
     check_weights(found.path)
-    config = _read_config(found)
+    config = _read_config(found, positions)
     backbone = _load_backbone(found.path, target, _DTYPES.get(dtype, 'auto'), quantizer)
     tokenizer = _load_tokenizer(found.path)
     hidden_size = backbone.config.text_config.hidden_size
@@ -145,7 +159,9 @@ def new_head(hidden_size: int, config: HeadConfig, seed: int) -> ClassificationH
         return ClassificationHead(hidden_size, config)
 
 
-def _read_config(found: CheckpointFolder) -> ArmorConfig:
+def _read_config(
+    found: CheckpointFolder, positions: PositionConvention | str | None
+) -> ArmorConfig:
     """Read our configuration, or make a default one for a plain backbone."""
     has_config = (found.path / CONFIG_FILE).is_file()
     has_head = (found.path / HEAD_FILE).is_file()
@@ -155,9 +171,21 @@ def _read_config(found: CheckpointFolder) -> ArmorConfig:
             f'{found.path} has {present} but no {absent}; copy the whole checkpoint, or remove '
             f'{present} to start from the plain backbone'
         )
-    if has_config:
-        return read_config(found.path / CONFIG_FILE)
-    return ArmorConfig(model_id=found.model_id, revision=found.revision, trained=False)
+    wanted = None if positions is None else position_convention(positions)
+    if not has_config:
+        return ArmorConfig(
+            model_id=found.model_id,
+            revision=found.revision,
+            trained=False,
+            positions=wanted or RELEASED_POSITIONS,
+        )
+    config = read_config(found.path / CONFIG_FILE)
+    if wanted is not None and wanted is not config.positions:
+        raise ArmorError(
+            f'{found.path} was trained with the positions of {config.positions.value}, not '
+            f'{wanted.value}; leave the choice to the checkpoint'
+        )
+    return config
 
 
 def _load_backbone(

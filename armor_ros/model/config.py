@@ -23,13 +23,27 @@ class PositionConvention(str, enum.Enum):
     """
     How vision tokens are placed in time and where the text after them goes on (M-RoPE).
 
-    Named after the first transformers version that behaves so. TRANSFORMERS_4_49 is also that of
-    vLLM and SGLang, and the one Qwen2.5-VL was trained with. See ``armor_ros.model.mrope``.
+    Named after a transformers version that behaves so: 4.49 to 4.55, 4.56 to 5.17, 5.18 to 5.23.
+    TRANSFORMERS_4_49 is also that of vLLM and SGLang, and the one Qwen2.5-VL's released weights
+    were trained with. See ``armor_ros.model.mrope``.
     """
 
     TRANSFORMERS_4_49 = 'transformers-4.49'
     TRANSFORMERS_4_56 = 'transformers-4.56'
     TRANSFORMERS_5_23 = 'transformers-5.23'
+
+
+# What Qwen2.5-VL was trained with; all its releases so far, of every size.
+RELEASED_POSITIONS = PositionConvention.TRANSFORMERS_4_49
+
+
+def position_convention(name: PositionConvention | str) -> PositionConvention:
+    """Return the convention of a name such as 'transformers-4.49'; raises ArmorError."""
+    try:
+        return PositionConvention(name)
+    except ValueError as error:
+        known = ', '.join(each.value for each in PositionConvention)
+        raise ArmorError(f'positions is {name!r}; it must be one of {known}') from error
 
 
 class HeadPooling(str, enum.Enum):
@@ -153,6 +167,8 @@ class ArmorConfig:
     Everything about a checkpoint that the backbone's own config does not say.
 
     ``image_size`` is the side of a clip's square frame in pixels, ``fps`` its sampling rate.
+    ``positions`` and ``tokens_per_second`` say where a clip's tokens stand in time; the latter
+    repeats the backbone's ``vision_config``, so that a change there is noticed.
     ``model_id`` and ``revision`` name the checkpoint in reports; ``trained`` is False as long as
     the head's weights are random.
     """
@@ -164,7 +180,8 @@ class ArmorConfig:
     input_mode: InputMode = InputMode.CLIP
     image_size: int = 308
     fps: float = 5.0
-    positions: PositionConvention = PositionConvention.TRANSFORMERS_4_49
+    positions: PositionConvention = RELEASED_POSITIONS
+    tokens_per_second: int = 2
     prompts: PromptConfig = field(default_factory=PromptConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     collage: CollageConfig = field(default_factory=CollageConfig)
@@ -181,6 +198,10 @@ class ArmorConfig:
             )
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ArmorError(f'fps is {self.fps}; it must be a positive number')
+        if self.tokens_per_second < 1:
+            raise ArmorError(
+                f'tokens_per_second is {self.tokens_per_second}; it must be at least 1'
+            )
 
 
 def config_to_json(config: ArmorConfig) -> str:

@@ -48,7 +48,7 @@ def vision_positions(
 
     Axes are time, height, width; tokens run over width, then height, then time. At 5 frames a
     second and 2 tokens a second the time ids are 0, 0, 1, 2, 3, 4, 4 (4.49 and 5.23) or all 0
-    (4.56 to 5.17, which cut the 0.4 s step to an integer). Text continues one past the largest
+    (4.56, which cuts the 0.4 s step to an integer). Text continues one past the largest
     position; in 5.23 past the larger spatial side only, so that it may overlap a long clip.
     """
     steps = torch.arange(grid.steps)

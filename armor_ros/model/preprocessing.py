@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,15 @@ class PatchGeometry:
     patch_size: int = 14
     temporal_patch_size: int = 2
     merge_size: int = 2
+
+    @classmethod
+    def of(cls, vision_config: Any) -> PatchGeometry:
+        """Return the sizes that a backbone's ``vision_config`` states."""
+        return cls(
+            vision_config.patch_size,
+            vision_config.temporal_patch_size,
+            vision_config.spatial_merge_size,
+        )
 
     @property
     def factor(self) -> int:

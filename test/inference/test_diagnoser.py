@@ -24,12 +24,12 @@ from armor_ros.episodes.diagnosis import (
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import Refinement
-from armor_ros.inference.benchmark_models import installed_convention
 from armor_ros.inference.diagnoser import Diagnoser
 from armor_ros.inference.episode_input import episode_input
 from armor_ros.inference.errors import Canceled, ModelError
 from armor_ros.inference.generation import generate
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.backbone import installed_convention
 from armor_ros.model.checkpoint import with_config
 from armor_ros.model.config import HeadConfig, HeadPooling
 from armor_ros.model.prompts import PreviousAnswer

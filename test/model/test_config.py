@@ -43,6 +43,7 @@ def test_json_round_trip_of_every_field() -> None:
         image_size=112,
         fps=2.5,
         positions=PositionConvention.TRANSFORMERS_5_23,
+        tokens_per_second=4,
         prompts=PromptConfig(system='Look.', detection_values=('nein', 'ja')),
         head=HeadConfig(4, 0.0, (2, 3), HeadPooling.TOKENS, ('success', 'failure')),
         collage=CollageConfig(4, 84, 56, 'keyframes', False),

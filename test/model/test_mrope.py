@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from armor_ros.inference.benchmark_models import installed_convention
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.backbone import installed_convention
 from armor_ros.model.config import PositionConvention
 from armor_ros.model.mrope import VisionGrid, text_positions, vision_positions
 
