@@ -45,7 +45,8 @@ class Sample:
     because they begin alike. ``robot_status`` is what the robot's stack said ('SUCCEEDED',
     'ABORTED', ''), ``injected_mode`` how the attempt was disturbed: neither is a label. ``event``
     is the earliest causal event; its ``time_ns``, like the times in ``explanation``, counts from
-    the clip's first frame. ``state`` is an .npz file with arrays of ``frames`` rows.
+    the clip's first frame. ``state`` is an .npz file with arrays of ``frames``
+    rows, ``items`` names the things whose places it holds, in its order.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Sample:
     seed: int | None = None
     event: dict[str, Any] | None = None
     state: str | None = None
+    items: tuple[str, ...] = ()
     bag: str | None = None
     collage: str | None = None
 

@@ -129,6 +129,7 @@ def _sample(
         robot_status=status.name,
         injected_mode=setup.mode,
         seed=setup.seed,
+        items=tuple(item.name for item in setup.scene.items),
         event=_event(take.episode, take.episode.judgement.cause, cut),
         **paths,
     )
