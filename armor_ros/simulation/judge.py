@@ -14,10 +14,12 @@ from armor_ros.simulation.statelog import StateLog, runs
 from armor_ros.simulation.tasks.base import Task
 
 # Metres: an item is lifted when it rose by so much in the grip; its slip begins when it moved by
-# so much within the grip; it is lost when it is so far from where it was held.
+# so much within the grip; it is lost when it is so far from where it was held, or still moves by
+# so much from one sample to the next.
 _LIFT = 0.03
 _SLIP = 0.012
 _LOST = 0.04
+_SLIDING = 0.003
 # Newtons: less is a touch, not a collision.
 _BLOW = 25.0
 # Samples: shorter breaks of a hold are bridged, shorter holds are not counted.
@@ -157,10 +159,16 @@ def _multi_pick(log: StateLog, task: Task, item: int, lift: int, end: int) -> li
 
 
 def _lost(log: StateLog, item: int, lift: int, sample: int) -> bool:
-    """Tell whether a held item left the fingers; one whose lid opens may move in them."""
+    """
+    Tell whether a held item left the fingers by ``sample``, the last at which they were closed.
+
+    One that was on its way out when they opened did. One whose lid opens may move in them.
+    """
     if np.abs(log.lids[lift : sample + 1, item]).max() > _LID_OPEN:
         return not log.touched[sample, item].any()
-    return _moved(log, item, lift, sample) > _LOST
+    moved = _moved(log, item, lift, sample)
+    going = _moved(log, item, sample - 1, sample) > _SLIDING or not log.touched[sample, item].any()
+    return moved > _LOST or (moved > _SLIP and going)
 
 
 def _slip_begin(log: StateLog, item: int, lift: int, end: int) -> int:

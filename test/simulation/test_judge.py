@@ -122,6 +122,24 @@ def test_item_that_settles_in_the_fingers_is_not_dropped():
     assert EventKind.DROPPED not in kinds(log)
 
 
+@pytest.mark.parametrize(('speed', 'dropped'), [(0.006, True), (0.002, False)])
+def test_an_item_that_slides_when_the_fingers_open_was_lost(speed, dropped):
+    log = carried(BLUE, MIDDLE)
+    log.items[OPENED - 10 : OPENED, BLUE, 2] -= 0.02 - speed
+    log.items[OPENED - 1, BLUE, 2] -= speed
+    kind = EventKind.DROPPED if dropped else EventKind.WRONG_DESTINATION
+    assert judge(log, scene()).cause.kind is kind
+
+
+def test_an_item_that_had_left_the_fingers_when_they_opened_was_lost():
+    log = carried(BLUE, MIDDLE)
+    log.items[OPENED - 10 : OPENED, BLUE, 2] -= 0.02
+    log.touched[OPENED - 2 :, BLUE] = False
+    cause = judge(log, scene()).cause
+    assert cause.kind is EventKind.DROPPED
+    assert cause.time_ns == (OPENED - 10) * TICK_NS
+
+
 def test_short_loss_of_contact_is_not_a_drop():
     log = carried(BLUE, RIGHT)
     log.touched[50:60, BLUE] = False

@@ -155,6 +155,17 @@ def test_block_still_in_the_fingers_is_not_stacked():
     assert judgement.target_rest == 'gripper'
 
 
+def test_a_block_that_is_lost_where_it_stood_is_lost_above_the_table():
+    task = stacking()
+    log = moved(task, NAMED, (0.40, 0.20, 1.5 * SIDE))
+    log.items[UP - 1, NAMED, 2] -= 0.02
+    log.items[UP:, NAMED] = log.items[0, NAMED]
+    log.touched[UP:, NAMED] = False
+    cause = judge(log, task).cause
+    assert cause.kind is EventKind.DROPPED
+    assert cause.place == 'table'
+
+
 def test_block_on_another_block_is_at_the_wrong_destination():
     task = stacking()
     log = moved(task, NAMED, (0.55, -0.15, 1.5 * SIDE))

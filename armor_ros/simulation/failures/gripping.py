@@ -16,18 +16,22 @@ from armor_ros.simulation.scene import SHAPES
 from armor_ros.simulation.tasks.base import Task
 
 _GRAVITY = 9.81
+# Metres: further than this is a long way to carry.
+_LONG = 0.49
 
 
 class _Slip(Failure):
     """Let the hold weaken on the way; whether and where the item falls is left to physics."""
 
     family: ClassVar[str] = 'slip'
+    latest: ClassVar[tuple[float, float]]
+    """The last fraction of a short and of a long way at which it weakens."""
     kinds: ClassVar[frozenset[EventKind]] = frozenset({EventKind.DROPPED})
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
-        """Choose when the hold weakens, sooner on a short way."""
+        """Choose when the hold weakens: soon enough for the item to fall short of its goal."""
         way = float(np.hypot(task.drop[0] - task.named.x, task.drop[1] - task.named.y))
-        latest = 0.28 if way < 0.49 else 0.45
+        latest = self.latest[way > _LONG]
         return replace(plan, fade_at=float(rng.uniform(0.1, latest)))
 
 
@@ -36,6 +40,7 @@ class Slip(_Slip):
     """Let the grip force fade on the way."""
 
     name: ClassVar[str] = 'slip'
+    latest: ClassVar[tuple[float, float]] = (0.28, 0.45)
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
         """Choose what remains of the force."""
@@ -48,12 +53,17 @@ class SlipFriction(_Slip):
     """Let the fingertips turn slippery on the way; the grip is as firm as ever."""
 
     name: ClassVar[str] = 'slip_friction'
+    latest: ClassVar[tuple[float, float]] = (0.20, 0.36)  # a firm grip takes it along for longer
 
     def spoil(self, plan: Plan, task: Task, rng: np.random.Generator) -> Plan:
         """Choose the friction: some part of what would just hold the item's weight."""
         plan = super().spoil(plan, task, rng)
         just_holds = SHAPES[task.named.shape].mass * _GRAVITY / plan.grip_force
         return replace(plan, fade_friction=just_holds * float(rng.uniform(0.15, 0.6)))
+
+    def applies(self, task: Task) -> bool:
+        """Tell whether the item has no lid that would catch on the fingertips."""
+        return task.named.shape != 'parcel'
 
 
 @register

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from armor_ros.simulation.domain import DomainSettings
-from armor_ros.simulation.events import FLOOR, GRIPPER, TABLE
+from armor_ros.simulation.events import FLOOR, GRIPPER, TABLE, Event, EventKind
 from armor_ros.simulation.scene import SHAPES, Item, table_spots
 from armor_ros.simulation.tasks.base import Position, register
 from armor_ros.simulation.tasks.drawing import on_table
@@ -91,6 +91,14 @@ class Stack(Placing):
                 if np.hypot(position[0] - item.x, position[1] - item.y) < _OVER:
                     return item.name
         return TABLE
+
+    def event_at(
+        self, log: StateLog, kind: EventKind, sample: int, item: int | None = None
+    ) -> Event:
+        """Return an event; where the block itself stood, there is but the table now."""
+        event = super().event_at(log, kind, sample, item)
+        own = event.place == self.items[event.item].name
+        return replace(event, place=TABLE) if own else event
 
     def rest_of(self, log: StateLog, item: int) -> str:
         """Return the block on which a block lies flat at the end, else where it is."""
