@@ -89,6 +89,10 @@ class PromptEncoder:
         """Return the tokens after the prefix that ask for the explanation."""
         return self._suffix(previous, self._config.reasoning_task)
 
+    def free_suffix(self, request: str) -> list[int]:
+        """Return the tokens after the prefix that make another request, without conditioning."""
+        return self._suffix(PreviousAnswer(), request)
+
     def explanation_tokens(self, explanation: str) -> list[int]:
         """Return what the model should generate for an explanation, the end token included."""
         return [*self.encode_text(clean_text(explanation)), self.end_id]
