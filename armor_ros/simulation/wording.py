@@ -46,7 +46,7 @@ OBSERVATIONS: dict[EventKind, tuple[str, ...]] = {
         'The {item} is released {when} at the wrong place: it ends {rest}, although it should be '
         '{aim}.',
         'I can see the robot carry the {item} and let go of it {when} so that it lies {rest}, '
-        'although its goal was {aim}.',
+        'although it was to be {aim}.',
     ),
     EventKind.MISPLACED: (
         'The robot lets go of the {item} {when} {distance} {direction_goal}, and it ends {rest} '

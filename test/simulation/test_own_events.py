@@ -375,6 +375,17 @@ def test_another_peg_is_the_wrong_object():
     assert judgement.cause.kind is EventKind.WRONG_OBJECT
 
 
+@pytest.mark.parametrize(
+    ('height', 'words'), [(0.034, 'leaning on the green socket'), (0.022, 'on the table')]
+)
+def test_a_fallen_peg_lies_on_the_table_or_leans_on_a_socket(height, words):
+    log = inserted((0.49, 0.05, height))
+    log.quats[GONE:, NAMED] = [np.cos(0.7), np.sin(0.7), 0.0, 0.0]
+    judgement = judge(log, pegs())
+    assert judgement.cause.kind is EventKind.MISPLACED
+    assert pegs().at(judgement.target_rest) == words
+
+
 def test_a_peg_that_lies_across_the_slot_is_not_inserted():
     log = inserted(IN_SLOT)
     log.quats[GONE:, NAMED] = [np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]

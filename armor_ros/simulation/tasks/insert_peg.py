@@ -30,6 +30,9 @@ _UPRIGHT = 0.9
 # Metres: so near to the fingertips' middle is the middle of the peg that they hold.
 _HELD = 0.06
 _EDGE = 'top of the '
+_SIDE = 'side of the '
+# Metres: a fallen peg whose middle is higher than this leans on a socket.
+_LEANING = 0.030
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,11 @@ class InsertPeg(Placing):
         return TABLE
 
     def rest_of(self, log: StateLog, item: int) -> str:
-        """Return where a peg is at the end, and tell one in a slot from one on top of it."""
+        """Return where a peg is at the end: in a slot, on top of one, leaning on a socket ..."""
         rest = super().rest_of(log, item)
+        fallen = log.upright(item, -1) < _UPRIGHT and log.items[-1, item, 2] > _LEANING
+        if rest == TABLE and fallen:
+            return f'{_SIDE}{self._socket_at(_flat(log, item)).name}'
         if rest in (GRIPPER, TABLE, FLOOR) or _inserted(
             log, item, self._socket_at(_flat(log, item))
         ):
@@ -140,7 +146,9 @@ class InsertPeg(Placing):
         return f'{_EDGE}{rest}'
 
     def at(self, place: str) -> str:
-        """Return 'in the blue socket', 'on top of the blue socket', 'on the table'."""
+        """Return 'in the blue socket', 'on top of ...', 'leaning on ...', 'on the table'."""
+        if place.startswith(_SIDE):
+            return f'leaning on the {place.removeprefix(_SIDE)}'
         return f'on {place}' if place.startswith(_EDGE) else super().at(place)
 
     def hard_contact(self, log: StateLog, sample: int, event: Event) -> Event:
