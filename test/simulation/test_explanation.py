@@ -29,10 +29,15 @@ def event(kind: EventKind, item: int = 0, rest: str = 'middle bin') -> Event:
     return Event(kind, 3 * SECOND, item, 'table', rest, (0.5, 0.0, 0.2))
 
 
-def sentences(judgement: Judgement) -> set[str]:
+def sentences(judgement: Judgement, style: str = 'first_person') -> set[str]:
     return {
         explain(
-            judgement, scene(), np.random.default_rng(seed), start_ns=SECOND, end_ns=9 * SECOND
+            judgement,
+            scene(),
+            np.random.default_rng(seed),
+            start_ns=SECOND,
+            end_ns=9 * SECOND,
+            style=style,
         )
         for seed in range(40)
     }
@@ -78,17 +83,7 @@ def test_same_random_state_same_sentence():
 
 
 def short_sentences(judgement: Judgement) -> set[str]:
-    return {
-        explain(
-            judgement,
-            scene(),
-            np.random.default_rng(seed),
-            start_ns=SECOND,
-            end_ns=9 * SECOND,
-            style='aha',
-        )
-        for seed in range(40)
-    }
+    return sentences(judgement, style='aha')
 
 
 @pytest.mark.parametrize('kind', FAILURES)

@@ -50,6 +50,17 @@ def test_episode_is_as_it_was(task, mode):
     assert observed(task, mode) == golden[f'{task}/{mode}'], f'see {Path(__file__).name}'
 
 
+def test_every_task_has_a_success_and_a_failure():
+    golden = json.loads(FILE.read_text())
+    labels = [(name.split('/')[0], row['success']) for name, row in golden.items()]
+    assert sorted(labels) == sorted((task, done) for task in TASKS for done in (False, True))
+
+
+def test_the_tested_versions_pin_the_mujoco_of_these_states():
+    pins = (FILE.parents[2] / 'constraints.txt').read_text().splitlines()
+    assert f'mujoco=={MUJOCO}' in pins
+
+
 def test_there_is_nothing_else():
     assert set(json.loads(FILE.read_text())) == {f'{task}/{mode}' for task, mode in MODES}
 

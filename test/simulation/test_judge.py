@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from state_logs import TICK_NS, still
 
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.judge import judge
@@ -13,7 +14,6 @@ from armor_ros.simulation.statelog import StateLog
 from armor_ros.simulation.tasks import Transport
 
 SAMPLES = 100
-TICK_NS = 20_000_000
 LEFT, MIDDLE, RIGHT = (np.array([*center, 0.05]) for center in TOTE_CENTERS)
 TABLE = np.array([0.2, 0.0, 0.05])
 NEAR_LEFT = np.array([LEFT[0] + 0.09, LEFT[1], 0.05])
@@ -23,33 +23,10 @@ CLOSED, LIFTED, OPENED = 20, 30, 80
 
 def scene() -> Transport:
     items = (
-        Item('blue', 'can', 0, LEFT[0], LEFT[1], 0.0),
-        Item('red', 'can', 0, LEFT[0] + 0.09, LEFT[1], 0.0),
+        Item('blue', 'can', 0, LEFT[0], LEFT[1], 0.0, z=0.0),
+        Item('red', 'can', 0, LEFT[0] + 0.09, LEFT[1], 0.0, z=0.0),
     )
     return Transport(items=items, target=BLUE, source=0, destination=2, spot=TOTE_CENTERS[2])
-
-
-def still() -> StateLog:
-    """A log in which the gripper hangs over the table, open, and nothing moves."""
-    positions = np.array([LEFT, LEFT])
-    positions[RED, 0] += 0.09
-    return StateLog(
-        times_ns=np.arange(SAMPLES, dtype=np.int64) * TICK_NS,
-        items=np.repeat(positions[None], SAMPLES, axis=0),
-        quats=np.tile([1.0, 0.0, 0.0, 0.0], (SAMPLES, 2, 1)),
-        touched=np.zeros((SAMPLES, 2, 2), dtype=bool),
-        meets=np.zeros((SAMPLES, 2, 2), dtype=bool),
-        leans=np.ones((SAMPLES, 2), dtype=bool),
-        lids=np.zeros((SAMPLES, 2)),
-        width=np.full(SAMPLES, 0.08),
-        closing=np.zeros(SAMPLES, dtype=bool),
-        tcp=np.tile([0.3, 0.0, 0.5], (SAMPLES, 1)),
-        yaw=np.zeros(SAMPLES),
-        joints=np.zeros((SAMPLES, 7)),
-        articulated=np.zeros((SAMPLES, 0)),
-        blow=np.zeros(SAMPLES),
-        struck=np.full(SAMPLES, -1, dtype=np.int64),
-    )
 
 
 def carried(item: int, goal: np.ndarray, *, lost_at: int | None = None) -> StateLog:
@@ -58,7 +35,7 @@ def carried(item: int, goal: np.ndarray, *, lost_at: int | None = None) -> State
 
     With ``lost_at`` it leaves the fingers there, falls straight down, and the fingers meet.
     """
-    log = still()
+    log = still(scene(), SAMPLES)
     start = log.items[0, item].copy()
     path = np.linspace(start, goal, OPENED - LIFTED)
     path[:, 2] = 0.25
@@ -89,7 +66,7 @@ def test_transport_to_the_destination_is_success():
 
 
 def test_nothing_done_is_nothing_transported():
-    judgement = judge(still(), scene())
+    judgement = judge(still(scene(), SAMPLES), scene())
     assert not judgement.success
     assert judgement.cause.kind is EventKind.NOTHING_TRANSPORTED
     assert judgement.target_rest == 'left bin'
@@ -160,7 +137,7 @@ def test_drop_into_the_destination_is_success_with_a_drop_on_record():
 
 
 def test_closing_on_nothing_is_a_missed_grasp_when_the_fingers_meet():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[20:40] = True
     log.width[20:31] = np.linspace(0.08, 0.0, 11)
     log.width[31:40] = 0.0
@@ -172,7 +149,7 @@ def test_closing_on_nothing_is_a_missed_grasp_when_the_fingers_meet():
 
 
 def test_touch_without_a_lift_is_a_missed_grasp():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[20:40] = True
     log.width[20:40] = 0.06
     log.touched[20:40, BLUE] = True
@@ -242,7 +219,7 @@ def test_item_still_in_the_fingers_is_not_transported():
 
 @pytest.mark.parametrize(('struck', 'furniture'), [(RED, False), (-1, True)])
 def test_collision_before_any_lift_is_the_cause(struck, furniture):
-    log = still()
+    log = still(scene(), SAMPLES)
     log.blow[40:45] = 60.0
     log.struck[40:45] = struck
     log.closing[50:60] = True
@@ -254,20 +231,20 @@ def test_collision_before_any_lift_is_the_cause(struck, furniture):
 
 
 def test_a_light_touch_is_no_collision():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.blow[40:45] = 10.0
     assert EventKind.COLLISION not in kinds(log)
 
 
 def test_fingers_that_stay_apart_around_nothing_made_an_incomplete_grasp():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[20:40] = True
     log.width[20:40] = 0.07
     assert judge(log, scene()).cause.kind is EventKind.INCOMPLETE_GRASP
 
 
 def test_fingers_that_stay_apart_around_an_item_missed_it():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[20:40] = True
     log.width[20:40] = 0.07
     log.touched[30:40, BLUE] = True
@@ -275,7 +252,7 @@ def test_fingers_that_stay_apart_around_an_item_missed_it():
 
 
 def test_missed_grasp_tells_by_how_much_and_how_turned():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[60:80] = True
     log.width[60:80] = 0.0
     log.tcp[60:80] = log.items[0, BLUE] + [0.05, 0.0, 0.022]
@@ -292,7 +269,7 @@ def test_missed_grasp_tells_by_how_much_and_how_turned():
     ],
 )
 def test_closing_high_and_then_coming_down_is_the_wrong_sequence(begin, end, kind):
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[20:60] = True
     log.width[20:60] = 0.0
     log.tcp[20:60] = log.items[0, BLUE]
@@ -301,7 +278,7 @@ def test_closing_high_and_then_coming_down_is_the_wrong_sequence(begin, end, kin
 
 
 def test_coming_down_elsewhere_with_closed_fingers_is_a_missed_grasp():
-    log = still()
+    log = still(scene(), SAMPLES)
     log.closing[20:60] = True
     log.width[20:60] = 0.0
     log.tcp[20:60] = log.items[0, BLUE] + [0.0, 0.3, 0.0]

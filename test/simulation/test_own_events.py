@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from state_logs import TICK_NS, still
 
 from armor_ros.simulation.events import EventKind, Judgement
 from armor_ros.simulation.judge import judge
 from armor_ros.simulation.scene import HANDLE_X, ON_TABLE, SHAPES, Item
 from armor_ros.simulation.statelog import StateLog
-from armor_ros.simulation.tasks import InsertPeg, OpenDrawer, PushToTarget, Task
+from armor_ros.simulation.tasks import InsertPeg, OpenDrawer, PushToTarget
 from armor_ros.simulation.tasks.insert_peg import Socket
 from armor_ros.simulation.tasks.push_to_target import INSIDE, RADIUS, Target
 
 SAMPLES = 200
-TICK_NS = 20_000_000
 NAMED, OTHER = 0, 1
 BEGIN, END, GONE = 60, 100, 120
 TURNED = 0.5
@@ -47,29 +47,6 @@ def pegs() -> InsertPeg:
     return InsertPeg(items=items, target=NAMED, goal=0, sockets=sockets)
 
 
-def still(task: Task) -> StateLog:
-    """A log in which nothing happens to the task's items; the open gripper is far away."""
-    count = len(task.items)
-    centers = [(i.x, i.y, i.z + SHAPES[i.shape].height / 2) for i in task.items]
-    return StateLog(
-        times_ns=np.arange(SAMPLES, dtype=np.int64) * TICK_NS,
-        items=np.repeat(np.array(centers)[None], SAMPLES, axis=0),
-        quats=np.tile([1.0, 0.0, 0.0, 0.0], (SAMPLES, count, 1)),
-        touched=np.zeros((SAMPLES, count, 2), dtype=bool),
-        meets=np.zeros((SAMPLES, count, count), dtype=bool),
-        leans=np.ones((SAMPLES, count), dtype=bool),
-        lids=np.zeros((SAMPLES, count)),
-        width=np.full(SAMPLES, 0.08),
-        closing=np.zeros(SAMPLES, dtype=bool),
-        tcp=np.tile([0.3, 0.0, 0.5], (SAMPLES, 1)),
-        yaw=np.zeros(SAMPLES),
-        joints=np.zeros((SAMPLES, 7)),
-        articulated=np.zeros((SAMPLES, 0)),
-        blow=np.zeros(SAMPLES),
-        struck=np.full(SAMPLES, -1, dtype=np.int64),
-    )
-
-
 def kinds(judgement: Judgement) -> list[EventKind]:
     return [event.kind for event in judgement.events]
 
@@ -79,7 +56,7 @@ def kinds(judgement: Judgement) -> list[EventKind]:
 
 def pushed(goal: tuple[float, float], item: int = NAMED) -> StateLog:
     """A log in which the fingers push an item in a line to ``goal`` and rise."""
-    log = still(pushing())
+    log = still(pushing(), SAMPLES)
     start = log.items[0, item].copy()
     end = np.array([*goal, start[2]])
     log.items[BEGIN:END, item] = np.linspace(start, end, END - BEGIN)
@@ -93,7 +70,7 @@ def pushed(goal: tuple[float, float], item: int = NAMED) -> StateLog:
 
 def swept(y: float, z: float) -> StateLog:
     """A log in which the fingers move along x at (y, z) and touch nothing."""
-    log = still(pushing())
+    log = still(pushing(), SAMPLES)
     log.closing[10:] = True
     log.width[10:] = 0.018
     log.tcp[BEGIN:END] = np.linspace([0.32, y, z], [0.55, y, z], END - BEGIN)
@@ -198,7 +175,7 @@ def test_what_a_pushed_item_does_to_the_table_is_no_collision():
 
 def pulled(way: float, item: int = NAMED, *, slips_at: int | None = None) -> StateLog:
     """A log in which a handle is gripped at BEGIN, pulled by ``way`` to END, and let go of."""
-    log = still(drawers())
+    log = still(drawers(), SAMPLES)
     shape = SHAPES['drawer']
     handle = log.items[0, item] + [HANDLE_X, 0.0, shape.grasp - shape.height / 2]
     path = np.linspace(0.0, way, END - BEGIN)
@@ -307,7 +284,7 @@ def inserted(
     goal: tuple[float, float, float], *, item: int = NAMED, yaw: float = TURNED
 ) -> StateLog:
     """A log in which a peg is lifted, carried to ``goal`` (its middle at the end), and let go."""
-    log = still(pegs())
+    log = still(pegs(), SAMPLES)
     start = log.items[0, item].copy()
     up, over = start + np.array([0, 0, 0.2]), np.array([*goal[:2], start[2] + 0.2])
     log.items[BEGIN:80, item] = np.linspace(start, up, 20)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from state_logs import still
 
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.judge import judge
@@ -14,7 +15,6 @@ from armor_ros.simulation.tasks import PickAndLift, PutIntoContainer, Stack, Tas
 from armor_ros.simulation.tasks.put_into_container import INNER, Container
 
 SAMPLES = 120
-TICK_NS = 20_000_000
 NAMED, OTHER, THIRD = 0, 1, 2
 CLOSED, UP, OPENED = 20, 30, 90
 SIDE = SHAPES['block'].height
@@ -40,32 +40,9 @@ def putting() -> PutIntoContainer:
     return PutIntoContainer(items=items('can'), target=NAMED, containers=containers, goal=0)
 
 
-def still(task: Task) -> StateLog:
-    """A log in which nothing happens; the open gripper hangs over the table."""
-    centers = [(i.x, i.y, i.z + SHAPES[i.shape].height / 2) for i in task.items]
-    count = len(centers)
-    return StateLog(
-        times_ns=np.arange(SAMPLES, dtype=np.int64) * TICK_NS,
-        items=np.repeat(np.array(centers)[None], SAMPLES, axis=0),
-        quats=np.tile([1.0, 0.0, 0.0, 0.0], (SAMPLES, count, 1)),
-        touched=np.zeros((SAMPLES, count, 2), dtype=bool),
-        meets=np.zeros((SAMPLES, count, count), dtype=bool),
-        leans=np.ones((SAMPLES, count), dtype=bool),
-        lids=np.zeros((SAMPLES, count)),
-        width=np.full(SAMPLES, 0.08),
-        closing=np.zeros(SAMPLES, dtype=bool),
-        tcp=np.tile([0.3, 0.0, 0.5], (SAMPLES, 1)),
-        yaw=np.zeros(SAMPLES),
-        joints=np.zeros((SAMPLES, 7)),
-        articulated=np.zeros((SAMPLES, 0)),
-        blow=np.zeros(SAMPLES),
-        struck=np.full(SAMPLES, -1, dtype=np.int64),
-    )
-
-
 def moved(task: Task, item: int, goal: tuple[float, float, float], *, held=False) -> StateLog:
     """A log in which an item is grasped, raised, carried over ``goal``, and let go of there."""
-    log = still(task)
+    log = still(task, SAMPLES)
     start = log.items[0, item].copy()
     end = SAMPLES if held else OPENED
     path = np.linspace(start, goal, OPENED - UP)

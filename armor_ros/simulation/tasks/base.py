@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 Position = npt.NDArray[np.float64]
 
+GRASP_MODES = (
+    'slip',
+    'slip_friction',
+    'incomplete_grasp',
+    'translation_x',
+    'translation_y',
+    'translation_z',
+)
+"""The failures that make sense wherever something is grasped."""
+
 TASKS: dict[str, type[Task]] = {}
 """All tasks by name; ``register`` puts them here."""
 

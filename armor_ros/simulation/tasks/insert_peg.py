@@ -13,7 +13,7 @@ from armor_ros.simulation.domain import DomainSettings, Look
 from armor_ros.simulation.events import FLOOR, GRIPPER, TABLE, Event, EventKind
 from armor_ros.simulation.furniture import SOCKET_HALF, SOCKET_HEIGHT, add_socket
 from armor_ros.simulation.scene import COLORS, SHAPES, table_spots
-from armor_ros.simulation.tasks.base import Position, register
+from armor_ros.simulation.tasks.base import GRASP_MODES, Position, register
 from armor_ros.simulation.tasks.drawing import on_table
 from armor_ros.simulation.tasks.placing import Placing
 
@@ -62,12 +62,7 @@ class InsertPeg(Placing):
 
     name: ClassVar[str] = 'insert_peg'
     modes: ClassVar[tuple[str, ...]] = (
-        'slip',
-        'slip_friction',
-        'incomplete_grasp',
-        'translation_x',
-        'translation_y',
-        'translation_z',
+        *GRASP_MODES,
         'goal_offset',
         'goal_rotation',
         'missing_rotation',

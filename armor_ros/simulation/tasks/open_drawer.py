@@ -16,7 +16,7 @@ from armor_ros.simulation.furniture import CABINET_HALF, CABINET_PITCH, add_cabi
 from armor_ros.simulation.scene import HANDLE_X, ON_TABLE, SHAPES, Item
 from armor_ros.simulation.statelog import runs
 from armor_ros.simulation.tasks import drawer_words
-from armor_ros.simulation.tasks.base import Position, Task, register
+from armor_ros.simulation.tasks.base import GRASP_MODES, Position, Task, register
 
 if TYPE_CHECKING:
     from armor_ros.simulation.policy import Controller
@@ -54,12 +54,7 @@ class OpenDrawer(Task):
 
     name: ClassVar[str] = 'open_drawer'
     modes: ClassVar[tuple[str, ...]] = (
-        'slip',
-        'slip_friction',
-        'incomplete_grasp',
-        'translation_x',
-        'translation_y',
-        'translation_z',
+        *GRASP_MODES,
         'short_pull',
         'wrong_sequence',
         'wrong_object',

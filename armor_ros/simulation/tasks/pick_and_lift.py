@@ -12,7 +12,7 @@ import numpy as np
 from armor_ros.simulation.domain import DomainSettings
 from armor_ros.simulation.events import FLOOR, GRIPPER
 from armor_ros.simulation.scene import table_spots
-from armor_ros.simulation.tasks.base import Task, register
+from armor_ros.simulation.tasks.base import GRASP_MODES, Task, register
 from armor_ros.simulation.tasks.drawing import among_distractors, on_table
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ class PickAndLift(Task):
 
     name: ClassVar[str] = 'pick_and_lift'
     modes: ClassVar[tuple[str, ...]] = (
-        'slip',
-        'slip_friction',
-        'incomplete_grasp',
-        'translation_x',
-        'translation_y',
-        'translation_z',
+        *GRASP_MODES,
         'rotation_offset',
         'wrong_sequence',
         'wrong_object',

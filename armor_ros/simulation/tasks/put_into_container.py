@@ -13,7 +13,7 @@ from armor_ros.simulation.domain import DomainSettings, Look
 from armor_ros.simulation.events import FLOOR, TABLE
 from armor_ros.simulation.furniture import add_bowl, add_open_box
 from armor_ros.simulation.scene import COLORS, table_spots
-from armor_ros.simulation.tasks.base import Position, register
+from armor_ros.simulation.tasks.base import GRASP_MODES, Position, register
 from armor_ros.simulation.tasks.drawing import among_distractors, on_table
 from armor_ros.simulation.tasks.placing import Placing
 
@@ -54,12 +54,7 @@ class PutIntoContainer(Placing):
 
     name: ClassVar[str] = 'put_into_container'
     modes: ClassVar[tuple[str, ...]] = (
-        'slip',
-        'slip_friction',
-        'incomplete_grasp',
-        'translation_x',
-        'translation_y',
-        'translation_z',
+        *GRASP_MODES,
         'rotation_offset',
         'goal_offset',
         'item_opened',

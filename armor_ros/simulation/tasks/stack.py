@@ -12,7 +12,7 @@ import numpy as np
 from armor_ros.simulation.domain import DomainSettings
 from armor_ros.simulation.events import FLOOR, GRIPPER, TABLE, Event, EventKind
 from armor_ros.simulation.scene import SHAPES, Item, table_spots
-from armor_ros.simulation.tasks.base import Position, register
+from armor_ros.simulation.tasks.base import GRASP_MODES, Position, register
 from armor_ros.simulation.tasks.drawing import on_table
 from armor_ros.simulation.tasks.placing import Placing
 
@@ -37,12 +37,7 @@ class Stack(Placing):
 
     name: ClassVar[str] = 'stack'
     modes: ClassVar[tuple[str, ...]] = (
-        'slip',
-        'slip_friction',
-        'incomplete_grasp',
-        'translation_x',
-        'translation_y',
-        'translation_z',
+        *GRASP_MODES,
         'goal_offset',
         'wrong_sequence',
         'wrong_object',
