@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``armor score`` and ``armor compare``: figures of runs, without the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog='Example: armor score out/run --limits limits.yaml')
+def score(
+    folder: Annotated[Path, typer.Argument(help='Folder that armor evaluate wrote.')],
+    limits: Annotated[
+        Path | None,
+        typer.Option(help='YAML file of bounds, such as "detection.accuracy.low: {min: 0.85}".'),
+    ] = None,
+) -> None:
+    """Compute a run's metrics from its predictions, and its baselines' too: metrics.json."""
+    from armor_ros.evaluation.scoring import run_scoring
+
+    run_scoring(folder, limits)
+
+
+@app.command(epilog='Example: armor compare out/old out/new')
+def compare(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help='Run folders; the first is what the others are compared with.'),
+    ],
+    output: Annotated[Path, typer.Option(help='JSON file to write.')] = Path('compare.json'),
+) -> None:
+    """Put runs side by side on their common tasks, with tests of their differences."""
+    from armor_ros.evaluation.scoring import run_comparison
+
+    run_comparison(folders, output)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``armor score`` and ``armor compare``: what they read, write and print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from armor_ros.errors import ArmorError
+from armor_ros.evaluation.compare import compare, read_runs
+from armor_ros.evaluation.limits import check_limits, read_limits
+from armor_ros.evaluation.lines import run_folders
+from armor_ros.evaluation.score import METRICS, write_json, write_metrics
+from armor_ros.evaluation.tables import comparison_tables, metrics_table, round_table
+
+
+def run_scoring(folder: Path, limits: Path | None = None) -> None:
+    """
+    Write metrics.json of a run folder and of its baselines, and print the main figures.
+
+    ``limits`` are checked on the run itself. Raises ArmorError, for broken limits at the end.
+    """
+    bounds = read_limits(limits) if limits else ()
+    metrics = {path.name: write_metrics(path) for path in run_folders(folder)}
+    own = next(iter(metrics.values()))
+    console = Console()
+    console.print(metrics_table(metrics))
+    if len(own['rounds']) > 1:
+        console.print(round_table(own['rounds']))
+    labels = own['run']['labels_used']
+    if labels == 'weak':
+        console.print("Labels are the robot's own word: this is agreement with it, not accuracy.")
+    elif labels == 'none':
+        console.print('No task has a label: there is nothing to be right or wrong about.')
+    console.print(escape(str(folder / METRICS)), highlight=False)
+    check_limits(own, bounds)
+
+
+def run_comparison(folders: Sequence[Path], output: Path) -> None:
+    """Compare runs, write the comparison as JSON and print it; raises ArmorError."""
+    if output.is_dir():
+        raise ArmorError(f'{output} is a folder; give --output a file, such as compare.json')
+    comparison = compare(read_runs(folders))
+    write_json(output, comparison)
+    console = Console()
+    for table in comparison_tables(comparison):
+        console.print(table)
+    common = comparison['common']
+    for run in comparison['runs']:
+        if run['not_joined']:
+            console.print(
+                f'{escape(run["name"])}: {run["not_joined"]} of {run["tasks"]} tasks are not '
+                f'compared ({run["repeated"]} of them have a name that is not theirs alone)',
+                highlight=False,
+            )
+    if common['labelled_differently']:
+        console.print(f'{common["labelled_differently"]} tasks are labelled differently')
+    console.print(escape(str(output)), highlight=False)
