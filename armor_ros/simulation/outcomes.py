@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -56,18 +56,15 @@ def outcomes_of(task: str, mode: str, seeds: Iterable[int], domain: str = TRAIN.
     return Outcomes(task, mode, counts, fitting)
 
 
-def table(rows: Sequence[Outcomes]) -> str:
-    """Return outcomes as a table in Markdown."""
-    lines = [
-        '| task | injected mode | family | as meant | judged outcomes |',
-        '|---|---|---|---|---|',
-    ]
-    for row in rows:
-        judged = ', '.join(f'{cause} {count}' for cause, count in row.counts.most_common())
-        lines.append(
-            f'| {row.task} | {row.mode} | {row.family} | {100 * row.share:.0f} % | {judged} |'
-        )
-    return '\n'.join(lines)
+HEADER = """\
+| task | injected mode | family | as meant | judged outcomes |
+|---|---|---|---|---|"""
+
+
+def table_row(row: Outcomes) -> str:
+    """Return outcomes as a row, below ``HEADER``, of a table in Markdown."""
+    judged = ', '.join(f'{cause} {count}' for cause, count in row.counts.most_common())
+    return f'| {row.task} | {row.mode} | {row.family} | {100 * row.share:.0f} % | {judged} |'
 
 
 def _measure(job: tuple[str, str, int, str]) -> Outcomes:
@@ -91,7 +88,9 @@ def main() -> None:
         if options.mode is None or mode in options.mode
     ]
     with get_context('spawn').Pool(options.workers) as pool:
-        print(table(pool.map(_measure, jobs, chunksize=1)))
+        print(HEADER)
+        for row in pool.imap(_measure, jobs):
+            print(table_row(row), flush=True)
 
 
 if __name__ == '__main__':

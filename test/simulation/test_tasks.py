@@ -13,7 +13,7 @@ from armor_ros.simulation.domain import DOMAINS, PLAIN
 from armor_ros.simulation.episode import draw_setup, relabel, run_episode
 from armor_ros.simulation.failures import FAILURES, NOMINAL, Failure, failure_of, modes_of
 from armor_ros.simulation.failures.base import register as register_failure
-from armor_ros.simulation.outcomes import outcomes_of, table
+from armor_ros.simulation.outcomes import HEADER, outcomes_of, table_row
 from armor_ros.simulation.plan import sample_plan
 from armor_ros.simulation.tasks.base import register as register_task
 
@@ -165,5 +165,7 @@ def test_outcomes_count_what_the_judge_says():
     row = outcomes_of('transport', 'wrong_object', range(2), PLAIN.name)
     assert row.counts == Counter({'wrong_object': 2})
     assert row.share == 1.0
-    assert '| transport | wrong_object | wrong object | 100 % | wrong_object 2 |' in table([row])
+    line = table_row(row)
+    assert line == '| transport | wrong_object | wrong object | 100 % | wrong_object 2 |'
+    assert {text.count('|') for text in (line, *HEADER.splitlines())} == {6}
     assert outcomes_of('transport', NOMINAL, [0], PLAIN.name).share == 1.0
