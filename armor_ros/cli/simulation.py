@@ -41,7 +41,7 @@ def simulate(
         list[str] | None,
         typer.Option(
             '--format',
-            help='manifest, collage, mcap or sqlite3, instead of what the recipe says; may be '
+            help='manifest, audit, collage, mcap or sqlite3, not what the recipe says; may be '
             'repeated.',
         ),
     ] = None,

@@ -85,6 +85,8 @@ def write_take(recipe: Recipe, pair: Pair, name: str, take: Take, cut: Cut, root
     if {'manifest', 'collage'} & set(recipe.formats):
         take.tape.extend(int(cut.times_ns[-1]))
         frames = take.tape.develop(cut.times_ns, recipe.size, recipe.views)
+    elif 'audit' in recipe.formats:
+        frames = take.tape.develop(cut.times_ns[:1], recipe.size, recipe.views)
     paths = _write_files(recipe, name, take.episode, cut, frames, root)
     lies = take.kind in pair.lies
     status = take.episode.result.status
@@ -215,6 +217,11 @@ def _write_files(
         (root / 'videos' / name).mkdir(parents=True)
         for view, path in paths['views'].items():
             write_video(root / path, frames[view], recipe.fps)
+    elif 'audit' in recipe.formats:
+        paths['views'] = {view: f'first_frames/{name}/{view}' for view in recipe.views}
+        for view, path in paths['views'].items():
+            save_picture(root / path / '0.png', frames[view][0])
+    if {'manifest', 'audit'} & set(recipe.formats):
         paths['state'] = f'states/{name}.npz'
         (root / 'states').mkdir(exist_ok=True)
         write_state(root / paths['state'], episode, cut)

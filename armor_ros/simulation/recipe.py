@@ -25,7 +25,7 @@ from armor_ros.simulation.world import CAMERAS
 
 TRAIN = 'train'
 
-Format = Literal['manifest', 'mcap', 'sqlite3', 'collage']
+Format = Literal['manifest', 'mcap', 'sqlite3', 'collage', 'audit']
 Style = Literal['first_person', 'aha']
 
 
@@ -71,7 +71,9 @@ class Recipe:
     """
     A data set in one file.
 
-    ``fps`` and ``size`` are those of the clips, ``bag_rate`` the frames a second of recordings.
+    ``formats`` is what is written: see docs/simulation.md; 'audit' is the states and each view's
+    first frame alone. ``fps`` and ``size`` are those of the clips, ``bag_rate`` the frames a
+    second of recordings.
     ``style`` is that of the explanations. ``held_out_tasks`` and ``held_out_modes`` appear only
     in splits that name them, never in ``train``; nor do failures of the kinds that the held out
     modes are meant to lead to, whatever led to them. A success and a failure are drawn together
@@ -105,6 +107,8 @@ class Recipe:
         _check_names('views', self.views, CAMERAS)
         if not self.formats or not self.views:
             raise ArmorError('formats and views need at least one entry each')
+        if {'audit', 'manifest'} <= set(self.formats):
+            raise ArmorError('formats names audit and manifest, which holds all of it: remove one')
         _check_names('held_out_tasks', self.held_out_tasks, TASKS)
         _check_names('held_out_modes', self.held_out_modes, all_modes())
         for name, split in self.splits.items():

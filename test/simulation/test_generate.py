@@ -255,6 +255,23 @@ def test_one_kind_alone(tmp_path: Path) -> None:
     assert picture.std() > 10
 
 
+def test_for_the_audit_alone_first_frames_are_enough(whole: Path, tmp_path: Path) -> None:
+    made = make(tmp_path, recipe(formats=['audit']))
+    filmed = read_manifest(whole)
+    assert [(s.id, s.instruction, s.judged, s.frames) for s in made.samples] == [
+        (s.id, s.instruction, s.judged, s.frames) for s in filmed
+    ]
+    for sample, other in zip(made.samples, filmed, strict=True):
+        for name, array in read_state(whole, other).items():
+            np.testing.assert_array_equal(read_state(tmp_path, sample)[name], array)
+        for view in sample.views:
+            first = read_first_frame(tmp_path, sample, view).astype(int)
+            # the video was compressed
+            assert np.abs(first - read_first_frame(whole, other, view)).mean() < 8
+    with pytest.raises(ArmorError, match=r'has 1 frames; the manifest says'):
+        read_view(tmp_path, made.samples[0], 'front')
+
+
 def test_pairs_that_cannot_be_found_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

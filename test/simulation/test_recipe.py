@@ -87,6 +87,7 @@ def test_held_out_modes_are_in_no_split_that_does_not_name_them() -> None:
         ('views: [front, side]\n' + ONE, "views names 'side'"),
         ('views: []\n' + ONE, 'at least one'),
         ('views: [front, front]\n' + ONE, 'twice'),
+        ('formats: [audit, manifest]\n' + ONE, 'audit and manifest'),
         ('formats: [mp4]\n' + ONE, "formats[0] is 'mp4'; it must be one of manifest"),
         ('style: poem\n' + ONE, "style is 'poem'"),
         ('attempts: 0\n' + ONE, 'attempts is 0'),
