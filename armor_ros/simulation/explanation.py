@@ -60,10 +60,18 @@ def explain(
         or task.observations.get(cause.kind)
         or wording.OBSERVATIONS[cause.kind]
     )
-    parts = [wording.OPENINGS, observations]
-    if facts['target_rest'] != task.aim:
-        parts.append(wording.CONSEQUENCES)
-    return ''.join(_choose(rng, part) for part in parts).format(**facts)
+    opening, observation = _choose(rng, wording.OPENINGS), _choose(rng, observations)
+    consequence = _choose(rng, wording.CONSEQUENCES)
+    about_target = cause.item == task.target
+    if facts['target_rest'] == task.aim or _repeats(consequence, observation, about_target):
+        consequence = ''
+    return (opening + observation + consequence).format(**facts)
+
+
+def _repeats(consequence: str, observation: str, about_target: bool) -> bool:
+    """Tell whether a sentence would say once more where the named item ended."""
+    told = '{target_rest}' in observation or ('{rest}' in observation and about_target)
+    return told and '{target_rest}' in consequence
 
 
 def _special_miss(cause: Event) -> str:

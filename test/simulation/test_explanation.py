@@ -58,6 +58,13 @@ def test_a_drop_tells_when_and_where():
     assert all('2.0 s after the start' in text and 'on the table' in text for text in found)
 
 
+def test_where_the_item_ended_is_told_once():
+    drop = Judgement(False, event(EventKind.DROPPED, rest='table'), (), 'table')
+    assert {text.count('on the table') for text in sentences(drop)} == {1}
+    other = Judgement(False, event(EventKind.WRONG_OBJECT, item=1, rest='table'), (), 'left bin')
+    assert any(text.count('in the left bin') == 1 for text in sentences(other))
+
+
 def test_a_wrong_object_names_both_items():
     found = sentences(Judgement(False, event(EventKind.WRONG_OBJECT, item=1), (), 'left bin'))
     assert all('red box' in text and 'blue can' in text for text in found)
