@@ -78,12 +78,10 @@ class Controller:
         try:
             yield from self.task.script(self)
             self.result = Result(TaskStatus.SUCCEEDED, f'{self.task.name} finished')
-            stays = not self.task.ends_at_home
         except AbortError as reason:
             self.command_grip(MAX_WIDTH, self.plan.grip_force)
             self.result = Result(TaskStatus.ABORTED, str(reason))
-            stays = False
-        if not stays:
+        if self.task.ends_at_home:
             yield from self._go_home(0.9)
 
     # Composite motions

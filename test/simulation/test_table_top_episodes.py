@@ -77,3 +77,12 @@ def test_only_the_pulled_drawer_moves_and_stays_in_its_stroke():
     assert 0.09 < way[-1, target] <= 0.151
     assert np.abs(np.delete(way, target, axis=1)).max() < 0.01
     assert np.abs(episode.log.items[:, :, 1:] - episode.log.items[0, :, 1:]).max() < 0.002
+
+
+def test_where_the_arm_ends_does_not_tell_whether_an_item_was_lifted():
+    lifted, missed = (run('pick_and_lift', 3, mode) for mode in ('nominal', 'translation_z'))
+    assert (lifted.judgement.success, missed.judgement.success) == (True, False)
+    assert missed.result.status is TaskStatus.ABORTED
+    last = missed.log.tcp[-1]
+    assert np.linalg.norm(last[:2] - lifted.log.tcp[-1, :2]) < 0.05
+    assert np.linalg.norm(last - missed.log.tcp[0]) > 0.1

@@ -70,7 +70,7 @@ class Task(ABC):
     name: ClassVar[str]
     modes: ClassVar[tuple[str, ...]]
     ends_at_home: ClassVar[bool] = True
-    """Whether the arm goes to its ready pose after a success; it always does after a failure."""
+    """Whether the arm goes to its ready pose in the end, or stays where it is."""
     articulations: ClassVar[tuple[str, ...]] = ()
     """Names of the furniture's joints whose positions the log shall hold."""
     goal_size: ClassVar[float] = 0.0
