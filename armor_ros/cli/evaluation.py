@@ -13,8 +13,10 @@ app = typer.Typer()
 
 @app.command(epilog='Example: armor evaluate bags/* --checkpoint models/armor --output out/run')
 def evaluate(
-    bags: Annotated[list[Path], typer.Argument(help='rosbag2 folders or files.')],
-    output: Annotated[Path, typer.Option(help='Folder for predictions.jsonl and pictures.')],
+    sources: Annotated[
+        list[Path], typer.Argument(help='rosbag2 folders or files, and data sets.')
+    ],
+    output: Annotated[Path, typer.Option(help='Folder for predictions, figures and report.')],
     checkpoint: Annotated[
         str,
         typer.Option(help='Checkpoint folder, or a Qwen2.5-VL model; else the one of the file.'),
@@ -33,17 +35,81 @@ def evaluate(
     ] = None,
     quantization: Annotated[str, typer.Option(help='none, 8bit or 4bit.')] = '',
     device: Annotated[str, typer.Option(help='auto, cpu or cuda.')] = '',
+    data_format: Annotated[
+        str, typer.Option('--format', help='Format of data sets, as armor dataset info names it.')
+    ] = 'auto',
+    splits: Annotated[
+        list[str] | None,
+        typer.Option('--split', help='Split of data sets; may be repeated. Default: all.'),
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help='CSV or JSON lines: task_id or sample_id, label, explanation.'),
+    ] = None,
+    baselines: Annotated[
+        list[str] | None,
+        typer.Option(
+            '--baseline',
+            help='always-success, always-failure, status, hf:MODEL, anthropic:MODEL, '
+            'openai:MODEL@URL; may be repeated.',
+        ),
+    ] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            '--judge',
+            help='Grades explanations: hf:MODEL, anthropic:MODEL, openai:MODEL@URL; may be '
+            'repeated.',
+        ),
+    ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(help='YAML file of bounds on metrics; exit status 1 where one is broken.'),
+    ] = None,
+    report: Annotated[bool, typer.Option(help='Write report.html.')] = True,
+    aha: Annotated[bool, typer.Option('--aha', help="Write AHA's prediction format too.")] = False,
+    annotate: Annotated[
+        bool, typer.Option('--annotate', help='Write recordings with the verdicts in them.')
+    ] = False,
+    pictures: Annotated[bool, typer.Option(help='Keep pictures of the evidence.')] = True,
+    workers: Annotated[int, typer.Option(help='Threads that read ahead; 0: as many as fit.')] = 0,
+    overwrite: Annotated[
+        bool, typer.Option('--overwrite', help='Replace the run that the folder holds.')
+    ] = False,
 ) -> None:
-    """Give each task of recorded bags the verdict that the robot would have given."""
-    from armor_ros.evaluation.command import run_evaluation
+    """
+    Give each task of recordings and data sets a verdict, and say how far to trust the verdicts.
+
+    Of a recording it is the verdict that the robot would have given. An interrupted run goes on
+    where it stopped when the command is repeated.
+    """
+    from armor_ros.evaluation.command import EvaluationRequest, run_evaluation
+    from armor_ros.evaluation.outcome import OutcomeOptions
 
     run_evaluation(
-        bags,
-        checkpoint=checkpoint,
-        output=output,
-        params_file=params_file,
-        cameras=cameras or (),
-        instructions=instructions or (),
-        quantization=quantization,
-        device=device,
+        EvaluationRequest(
+            sources=sources,
+            output=output,
+            checkpoint=checkpoint,
+            params_file=params_file,
+            cameras=cameras or (),
+            instructions=instructions or (),
+            quantization=quantization,
+            device=device,
+            data_format=data_format,
+            splits=splits or (),
+            labels=labels or (),
+            baselines=baselines or (),
+            pictures=pictures,
+            workers=workers,
+            overwrite=overwrite,
+            outcome=OutcomeOptions(
+                judges=judges or (),
+                limits=limits,
+                report=report,
+                aha=aha,
+                annotate=annotate,
+                device=device or 'auto',
+            ),
+        )
     )

@@ -147,6 +147,17 @@ class BagReader:
         return target
 
 
+def is_recording(path: Path) -> bool:
+    """Tell whether a path looks like a recording: a bag's folder, its metadata, or a file."""
+    if path.name == _METADATA or path.name.endswith((*_SUFFIXES, '.bag')):
+        return True
+    if not path.is_dir():
+        return False
+    return any(
+        entry.name == _METADATA or entry.name.endswith(_SUFFIXES) for entry in path.iterdir()
+    )
+
+
 def _find_parts(path: Path) -> _Layout:
     if path.name == _METADATA:
         path = path.parent

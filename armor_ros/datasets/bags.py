@@ -13,6 +13,7 @@ from rosbags.typesys.store import Typestore
 
 from armor_ros.datasets.bag_reader import BagReader
 from armor_ros.datasets.cameras import IMAGE_TYPES, choose_cameras
+from armor_ros.datasets.manifest import Label
 from armor_ros.datasets.storage import Problems, RawMessage, Topic
 from armor_ros.datasets.typestore import armor_types, standard_types
 from armor_ros.episodes.decoding import CompressedImage, RawImage
@@ -25,6 +26,7 @@ IMAGE_TYPE, COMPRESSED_TYPE = IMAGE_TYPES
 STATUS_TYPE = 'action_msgs/msg/GoalStatusArray'
 CLOCK_TYPE = 'rosgraph_msgs/msg/Clock'
 TASK_EVENT_TYPE = 'armor_msgs/msg/TaskEvent'
+LABEL_TYPE = 'armor_msgs/srv/LabelTask_Event'
 STATUS_SUFFIX = '/_action/status'
 
 
@@ -67,6 +69,16 @@ class BagClock:
 
     log_ns: int
     clock_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BagLabel:
+    """An operator's word on a task: a recorded call of the node's service LabelTask."""
+
+    log_ns: int
+    task_id: str
+    label: Label
+    explanation: str
 
 
 BagMessage = BagImage | BagStatus | BagTaskEvent | BagClock
@@ -170,6 +182,15 @@ class Bag:
             if value is not None:
                 yield value
 
+    def labels(self) -> Iterator[BagLabel]:
+        """Yield the labels that operators gave the node, where its service's events are there."""
+        topics = {topic.name for topic in self._reader.topics if topic.type == LABEL_TYPE}
+        if not topics:
+            return
+        for message in self._reader.messages(topics):
+            if message.type == LABEL_TYPE:
+                yield from _labels(message, self.problems)
+
 
 def read_bag(
     path: str | Path, image_topics: Collection[str] | None = None
@@ -252,11 +273,21 @@ def _task_event(message: RawMessage, problems: Problems) -> BagTaskEvent | None:
     return BagTaskEvent(message.topic, message.log_ns, event)
 
 
+def _labels(message: RawMessage, problems: Problems) -> Iterator[BagLabel]:
+    decoded = _deserialize(message, armor_types(), problems)
+    for request in [] if decoded is None else decoded.request:
+        # The node refuses other numbers; they are recorded all the same.
+        if request.label in _LABELS:
+            label = _LABELS[request.label]
+            yield BagLabel(message.log_ns, request.task_id, label, request.explanation)
+
+
 def _clock(message: RawMessage, problems: Problems) -> BagClock | None:
     decoded = _deserialize(message, standard_types(), problems)
     return None if decoded is None else BagClock(message.log_ns, _nanoseconds(decoded.clock))
 
 
+_LABELS: dict[int, Label] = {1: 'success', 2: 'failure'}
 _CONVERTERS = {
     IMAGE_TYPE: _image,
     COMPRESSED_TYPE: _image,

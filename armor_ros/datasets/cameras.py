@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from armor_ros.datasets.storage import Topic
 from armor_ros.episodes.recorder import CameraConfig
@@ -27,6 +28,12 @@ _KINDS = frozenset(
         'raw',
         'rgb',
     }
+)
+# Words for the cameras of the paper's collage, in the order of its rows.
+_ROWS = (
+    frozenset({'front'}),
+    frozenset({'wrist', 'hand', 'gripper'}),
+    frozenset({'overhead', 'top'}),
 )
 _COMPRESSED = '/compressed'
 
@@ -77,6 +84,21 @@ def camera_names(topics: Sequence[str]) -> list[str]:
             candidate = f'{name}_{number}'
         unique.append(candidate)
     return unique
+
+
+def usual_order(names: Iterable[str]) -> list[str]:
+    """
+    Return cameras' names as the paper's collage has its rows: front, wrist, overhead.
+
+    What tells is a word of the name ('cam_wrist', 'hand'); all others follow, by alphabet.
+    """
+    return sorted(names, key=lambda name: (_row(name), name))
+
+
+def _row(name: str) -> int:
+    words = set(re.split(r'[^a-z]+', name.lower()))
+    rows = (row for row, known in enumerate(_ROWS) if words & known)
+    return next(rows, len(_ROWS))
 
 
 def camera_name(topic: str) -> str:

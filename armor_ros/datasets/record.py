@@ -67,12 +67,18 @@ class DataSet(Protocol):
     """
     An opened data set.
 
-    ``format`` is its short name ('manifest', 'aha', 'armbench', 'lerobot', 'droid', 'robofac',
-    'failsafe'). ``skipped`` grows while records are iterated: nothing is passed over in silence.
+    ``skipped`` grows while records are iterated: nothing is passed over in silence.
     """
 
-    format: str
     skipped: Skipped
+
+    @property
+    def format(self) -> str:
+        """
+        Return its short name.
+
+        One of 'manifest', 'aha', 'armbench', 'lerobot', 'droid', 'robofac', 'failsafe'.
+        """
 
     def records(self) -> Iterator[Record]:
         """Yield the records in a stable order; one that cannot be used is counted instead."""

@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import Typesdict
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -54,7 +56,8 @@ def read_interfaces(folder: Path) -> Typesdict:
     Parse all messages, services and actions below an interface package's folder.
 
     Services and actions become one type a section, named as rosidl names them
-    ('armor_msgs/srv/GetReport_Request').
+    ('armor_msgs/srv/GetReport_Request'), and each service a type for what introspection records
+    ('armor_msgs/srv/GetReport_Event').
     """
     types: Typesdict = {}
     for kind, suffixes in _SECTIONS.items():
@@ -64,7 +67,20 @@ def read_interfaces(folder: Path) -> Typesdict:
                 name = f'armor_msgs/{kind}/{path.stem}{suffix}'
                 # The parser may spell a service's name in its own way: it has one type, ours.
                 types[name] = next(iter(get_types_from_msg(section, name).values()))
+            if kind == 'srv':
+                types.update(_service_event(f'armor_msgs/srv/{path.stem}'))
     return types
+
+
+def _service_event(service: str) -> Typesdict:
+    """Return the type of a service's events: who did what, and the message, if it is recorded."""
+    # typed by hand: a message's text cannot name a type of a service
+    fields: Any = [
+        ('info', (Nodetype.NAME, 'service_msgs/msg/ServiceEventInfo')),
+        ('request', (Nodetype.SEQUENCE, ((Nodetype.NAME, f'{service}_Request'), 1))),
+        ('response', (Nodetype.SEQUENCE, ((Nodetype.NAME, f'{service}_Response'), 1))),
+    ]
+    return {f'{service}_Event': ([], fields)}
 
 
 def _split_sections(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from armor_ros.datasets.bags import (
     Bag,
@@ -15,9 +16,11 @@ from armor_ros.datasets.bags import (
     BagStatus,
     BagTaskEvent,
 )
+from armor_ros.datasets.cameras import usual_order
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.recorder import CameraConfig, EpisodeRecorder
 from armor_ros.episodes.settings import EpisodeSettings
+from armor_ros.episodes.task import TaskPhase
 from armor_ros.errors import ArmorError
 
 # Messages that are looked at to find out which clock a recording's stamps belong to.
@@ -32,7 +35,8 @@ class BagEpisodes:
 
     A message's time of receipt is its log time. Where /clock was recorded and the cameras' stamps
     belong to it (a simulation that was recorded on the wall clock), it is the latest /clock, as it
-    was for a node with use_sim_time. ``on_position`` is told how far the reading is, from 0 to 1.
+    was for a node with use_sim_time. ``cameras`` None means all that are found, front, wrist and
+    overhead first. ``on_position`` is told how far the reading is, from 0 to 1.
 
     Raises ArmorError when none of the given cameras is in the recording.
     """
@@ -47,7 +51,7 @@ class BagEpisodes:
         self._bag = bag
         self._settings = settings
         self._info = bag.info()
-        self.cameras = tuple(self._info.cameras if cameras is None else cameras)
+        self.cameras = _in_usual_order(self._info.cameras) if cameras is None else tuple(cameras)
         self._check_cameras()
         self._names = {camera.topic: camera.name for camera in self.cameras}
         self._on_position = on_position or (lambda position: None)
@@ -56,6 +60,7 @@ class BagEpisodes:
         start_ns = self._info.start_ns + (self._offset_ns or 0)
         self._recorder = EpisodeRecorder(settings, self.cameras, since_ns=start_ns)
         self._goals_seen = 0
+        self._ended_by_event: set[str] = set()
 
     def __iter__(self) -> Iterator[Episode]:
         """Read the recording to its end; once."""
@@ -69,6 +74,10 @@ class BagEpisodes:
         if running:
             listed = ', '.join(running[:_MAX_LISTED])
             self._bag.problems[f'tasks still running at the end of the bag: {listed}'] += 1
+
+    def status_source(self, task_id: str) -> Literal['event', 'status']:
+        """Tell what ended a task: a TaskEvent, or an action's status."""
+        return 'event' if task_id in self._ended_by_event else 'status'
 
     def newest_ns(self) -> dict[str, int]:
         """Return the newest stamp of each camera so far, 0 where there is none."""
@@ -164,5 +173,12 @@ class BagEpisodes:
             self._goals_seen += len(message.goals)
             recorder.add_status(message.action, message.goals, now_ns)
         elif isinstance(message, BagTaskEvent):
-            recorder.add_event(message.event, now_ns)
+            for event in recorder.add_event(message.event, now_ns):
+                if event.phase is TaskPhase.END:
+                    self._ended_by_event.add(event.task_id)
         return now_ns
+
+
+def _in_usual_order(cameras: Sequence[CameraConfig]) -> tuple[CameraConfig, ...]:
+    by_name = {camera.name: camera for camera in cameras}
+    return tuple(by_name[name] for name in usual_order(by_name))

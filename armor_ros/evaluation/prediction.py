@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from armor_ros.episodes.diagnosis import Diagnosis, ReportStatus, Round, Verdict
 from armor_ros.episodes.episode import CameraClip
 from armor_ros.episodes.outcome import disagrees
+from armor_ros.evaluation.baselines.answer import Answer
 from armor_ros.evaluation.case import Case
 
 
@@ -28,25 +29,9 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineAnswer:
-    """
-    What a baseline said of a task.
-
-    ``failed`` None means that no answer could be read from ``raw``, its texts as they came.
-    ``probability`` is its probability of failure, None where it gives none.
-    """
-
-    name: str
-    failed: bool | None
-    explanation: str = ''
-    probability: float | None = None
-    raw: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Prediction:
     """
-    What was made of one case: a ``diagnosis`` by the model, or an ``answer`` by a baseline.
+    What was made of one case: a ``diagnosis`` by the model, or an ``answer`` by a ``baseline``.
 
     Both are None where ``status`` is not OK; ``status_text`` then says why. ``picture`` is the
     evidence's path relative to the output folder, '' without. ``timing`` is all that differs from
@@ -57,7 +42,8 @@ class Prediction:
     status: ReportStatus
     status_text: str
     diagnosis: Diagnosis | None = None
-    answer: BaselineAnswer | None = None
+    baseline: str = ''
+    answer: Answer | None = None
     config_hash: str = ''
     picture: str = ''
     timing: Timing = field(default_factory=Timing)
@@ -93,7 +79,9 @@ class Prediction:
 
     def to_json(self) -> str:
         """Return the line as JSON, without its end."""
-        return json.dumps(self.to_line(), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(self.to_line(), ensure_ascii=False, allow_nan=False)
+        # half a character, as a broken name has it, is written as JSON escapes it
+        return text.encode('utf-8', 'backslashreplace').decode()
 
     def _task(self) -> dict[str, Any]:
         case, episode = self.case, self.case.episode
@@ -135,7 +123,7 @@ class Prediction:
             'disagrees_with_status': self.disagrees,
             'failure_probability': (diagnosis and diagnosis.failure_probability)
             if answer is None
-            else answer.probability,
+            else answer.failure_probability,
             'calibrated': bool(diagnosis and diagnosis.calibrated),
             'target_error': diagnosis and diagnosis.target_error,
             'detection_entropy': diagnosis and diagnosis.detection_entropy,
@@ -153,13 +141,20 @@ class Prediction:
             'selected': diagnosis and diagnosis.selected,
             'model': self._model(),
             'config_hash': self.config_hash,
-            'unparsable': answer is not None and answer.failed is None,
+            'settings': self._settings(),
+            'unparsable': answer is not None and answer.unparsable,
             'raw_answers': list(answer.raw) if answer else [],
         }
 
+    def _settings(self) -> dict[str, Any] | None:
+        """Return the settings that the answer was made with, and the clip's rate."""
+        if self.diagnosis is None:
+            return None
+        return {**asdict(self.diagnosis.settings), 'fps': self.case.episode.fps}
+
     def _model(self) -> dict[str, Any] | None:
-        if self.answer is not None:
-            return {'model_id': self.answer.name}
+        if self.baseline:
+            return {'model_id': self.baseline}
         if self.diagnosis is None:
             return None
         model = self.diagnosis.model
@@ -169,6 +164,7 @@ class Prediction:
             'weights_hash': model.weights_hash,
             'quantization': model.quantization,
             'trained': model.trained,
+            'calibration': model.calibration,
         }
 
     def _evidence(self) -> dict[str, Any]:

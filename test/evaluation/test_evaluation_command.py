@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from armor_ros.cli import app
 from armor_ros.errors import ArmorError
-from armor_ros.evaluation.command import evaluation_parameters
+from armor_ros.evaluation.command import EvaluationRequest, evaluation_parameters
 
 PARAMETERS = """
 /**:
@@ -60,13 +61,14 @@ def test_a_recording_without_tasks_fails_the_command(
 
 
 def test_arguments_win_over_the_parameters_file(tmp_path: Path) -> None:
-    parameters = tmp_path / 'monitor.yaml'
-    parameters.write_text(PARAMETERS.format(checkpoint='of/the/file'))
-    assert evaluation_parameters(parameters).checkpoint == 'of/the/file'
-    merged = evaluation_parameters(parameters, checkpoint='mine', quantization='8bit')
+    file = tmp_path / 'monitor.yaml'
+    file.write_text(PARAMETERS.format(checkpoint='of/the/file'))
+    request = EvaluationRequest([], tmp_path, params_file=file)
+    assert evaluation_parameters(request).checkpoint == 'of/the/file'
+    merged = evaluation_parameters(replace(request, checkpoint='mine', quantization='8bit'))
     assert (merged.checkpoint, merged.quantization, merged.rounds) == ('mine', '8bit', 1)
 
 
-def test_a_model_must_be_named() -> None:
+def test_a_model_or_a_baseline_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(ArmorError, match='no model: give --checkpoint'):
-        evaluation_parameters(None)
+        evaluation_parameters(EvaluationRequest([], tmp_path))

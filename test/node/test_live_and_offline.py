@@ -50,7 +50,9 @@ def nanoseconds(stamp: Any) -> int:
 def test_live_verdicts_equal_those_of_the_evaluation(
     robot: Any, monitor: Any, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    from armor_ros.evaluation.evaluate import EvaluationSettings, evaluate_bags
+    from armor_ros.evaluation.evaluate import evaluate
+    from armor_ros.evaluation.predictor import EvaluationSettings, ModelPredictor
+    from armor_ros.evaluation.sources import BagSource, SourceSettings
     from armor_ros.inference.diagnoser import Diagnoser
     from armor_ros.model.checkpoint import load_checkpoint
     from armor_ros.node.replay import replay_bag
@@ -67,11 +69,12 @@ def test_live_verdicts_equal_those_of_the_evaluation(
     replay.join()
 
     settings = EvaluationSettings(
-        live.parameters.episode_settings(), live.parameters.refinement_settings(), pictures=False
+        live.parameters.episode_settings(), live.parameters.refinement_settings()
     )
-    model = load_checkpoint(tiny_checkpoint, device='cpu')
+    predictor = ModelPredictor(Diagnoser(load_checkpoint(tiny_checkpoint, device='cpu')), settings)
     cameras = live.parameters.camera_configs()
-    evaluate_bags([tmp_path / 'bag'], Diagnoser(model), settings, tmp_path / 'out', cameras)
+    bag = BagSource(tmp_path / 'bag', 'bag', SourceSettings(settings.episodes, cameras))
+    evaluate([bag], predictor, tmp_path / 'out')
     lines = (tmp_path / 'out' / 'predictions.jsonl').read_text().splitlines()
     assert len(lines) == 2
     for report, line in zip(reports, map(json.loads, lines), strict=True):

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings and data sets as sources of cases, cut into parts that are worked on one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from armor_ros.datasets.bag_reader import is_recording
+from armor_ros.datasets.bags import Bag
+from armor_ros.datasets.record import DataSet, Record
+from armor_ros.datasets.storage import Problems
+from armor_ros.episodes.episode import Episode
+from armor_ros.episodes.recorder import CameraConfig
+from armor_ros.episodes.settings import EpisodeSettings
+from armor_ros.episodes.task import TaskStatus, clean_task_id
+from armor_ros.errors import ArmorError
+from armor_ros.evaluation.bag_episodes import BagEpisodes
+from armor_ros.evaluation.case import Case, TaskLabel
+from armor_ros.evaluation.label_files import FileLabel
+from armor_ros.evaluation.labels import (
+    LabelBook,
+    anything_moves,
+    beside,
+    choose_label,
+    status_label,
+)
+from armor_ros.evaluation.record_episode import record_episode
+
+# Records of a data set that are done, or done again after an interruption, together.
+PART_RECORDS = 16
+
+
+@dataclass
+class PartLog:
+    """
+    What is told while a part is read: how far it is (0 to 1), and what was wrong.
+
+    ``problems`` could be passed over; ``failures`` are sentences on sources that gave no case.
+    """
+
+    position: float = 0.0
+    problems: Problems = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """
+    How cases are made.
+
+    ``cameras`` are those of recordings, None means all that are found. ``labels`` are the user's
+    own files. Of data sets only ``splits`` are taken, all when there are none.
+    """
+
+    episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
+    cameras: tuple[CameraConfig, ...] | None = None
+    labels: LabelBook = field(default_factory=LabelBook)
+    splits: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """
+    A recording or a data set.
+
+    ``name`` is unique among the sources of a run, ``kind`` the format. ``parts`` is the number of
+    parts, ``identity`` a digest of what is in it, so that an interrupted run sees when that has
+    changed.
+    """
+
+    path: Path
+    name: str
+    kind: str
+
+    def parts(self) -> int:
+        """Return the number of parts, at least 1."""
+
+    def identity(self) -> str:
+        """Return a digest of what is in it."""
+
+    def cases(self, part: int, log: PartLog) -> Iterator[Case]:
+        """Yield the cases of a part in a stable order; ArmorError when it cannot be read."""
+
+
+class BagSource:
+    """A recording: one part, its tasks in the order of their completion."""
+
+    kind = 'bag'
+
+    def __init__(self, path: Path, name: str, settings: SourceSettings) -> None:
+        self.path = path
+        self.name = name
+        self._settings = settings
+
+    def parts(self) -> int:
+        """Return 1: what a recording's tasks look like depends on what came before them."""
+        return 1
+
+    def identity(self) -> str:
+        """Return a digest of the names and lengths of its files, and of the labels beside them."""
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        sizes = [(file.name, file.stat().st_size) for file in files if file.is_file()]
+        return _digest(repr((sizes, beside(self.path).digest())))
+
+    def cases(self, part: int, log: PartLog) -> Iterator[Case]:
+        """Yield a case for each task; a recording without any is told in ``log.failures``."""
+
+        def tell_position(position: float) -> None:
+            log.position = min(1.0, position)
+
+        own = self._own_labels(log)
+        with Bag(self.path) as bag:
+            try:
+                for told in bag.labels():
+                    row = FileLabel(
+                        clean_task_id(told.task_id), told.label, told.explanation, '', True
+                    )
+                    own.add([row])
+                episodes = BagEpisodes(
+                    bag, self._settings.episodes, self._settings.cameras, tell_position
+                )
+                count = 0
+                for episode in episodes:
+                    count += 1
+                    yield self._case(episode, episodes, own, log)
+                if not count:
+                    log.failures.append(episodes.why_no_task())
+            finally:
+                log.problems.update(bag.problems)
+
+    def _own_labels(self, log: PartLog) -> LabelBook:
+        try:
+            return beside(self.path)
+        except ArmorError as error:
+            log.problems[f'labels beside the recording are left out: {error}'] += 1
+            return LabelBook()
+
+    def _case(self, episode: Episode, episodes: BagEpisodes, own: LabelBook, log: PartLog) -> Case:
+        task = episode.task
+        weak = status_label(task.status, episodes.status_source(task.task_id))
+        if task.status is TaskStatus.ABORTED and not anything_moves(episode):
+            log.problems['tasks aborted before anything moved, without label'] += 1
+            weak = TaskLabel()
+        said = [
+            *self._settings.labels.find(self.name, task.task_id),
+            *own.find(self.name, task.task_id),
+            weak,
+        ]
+        return Case(
+            episode=episode,
+            source=self.name,
+            label=choose_label(said),
+            task_kind=task.name.strip('/'),
+            newest_ns=episodes.newest_ns(),
+        )
+
+
+class RecordSource:
+    """A data set, in parts of PART_RECORDS records."""
+
+    def __init__(self, path: Path, name: str, data_set: DataSet, settings: SourceSettings) -> None:
+        self.path = path
+        self.name = name
+        self.kind = data_set.format
+        self._data_set = data_set
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._list: tuple[Record, ...] | None = None
+
+    def parts(self) -> int:
+        """Return the number of parts; an empty data set has one, which says so."""
+        return max(1, -(-len(self._records()) // PART_RECORDS))
+
+    def identity(self) -> str:
+        """Return a digest of what the data set says of its records; videos are not looked into."""
+        described = [
+            (
+                record.id,
+                record.instruction,
+                record.label,
+                record.explanation,
+                record.robot_status,
+                sorted(record.views),
+            )
+            for record in self._records()
+        ]
+        return _digest(repr(described))
+
+    def cases(self, part: int, log: PartLog) -> Iterator[Case]:
+        """Yield a case for each record of a part; part 0 tells what the data set skipped."""
+        records = self._records()
+        if part == 0:
+            log.problems.update(self._data_set.skipped)
+            if not records:
+                log.failures.append(self._why_empty())
+        chosen = records[part * PART_RECORDS : (part + 1) * PART_RECORDS]
+        for number, record in enumerate(chosen, 1):
+            episode = record_episode(
+                record, self._settings.episodes, log.problems, self._settings.episodes.frame_size
+            )
+            log.position = number / len(chosen)
+            yield self._case(record, episode)
+
+    def _case(self, record: Record, episode: Episode) -> Case:
+        task = episode.task
+        own = TaskLabel(record.label, 'dataset', record.weak, record.explanation)
+        said = [
+            *self._settings.labels.find(self.name, task.task_id),
+            own,
+            status_label(task.status, 'status'),
+        ]
+        return Case(
+            episode=episode,
+            source=self.name,
+            source_kind=self.kind,
+            sample_id=record.id,
+            label=choose_label(said),
+            split=record.split,
+            task_kind=record.task,
+            recording=record.episode,
+            group=record.group,
+            injected_mode=record.injected_mode,
+        )
+
+    def _records(self) -> tuple[Record, ...]:
+        """Return all records of the chosen splits; they are cheap, their pictures not read."""
+        with self._lock:
+            if self._list is None:
+                splits = self._settings.splits
+                self._list = tuple(
+                    record
+                    for record in self._data_set.records()
+                    if not splits or record.split in splits
+                )
+            return self._list
+
+    def _why_empty(self) -> str:
+        sentence = f'{self.path} holds no usable record'
+        if self._settings.splits:
+            sentence += f' of the splits {", ".join(self._settings.splits)}'
+        skipped = [f'{count} times {text}' for text, count in self._data_set.skipped.items()]
+        return f'{sentence}; {"; ".join(skipped) or "it is empty"}'
+
+
+def open_sources(
+    paths: Sequence[Path],
+    settings: SourceSettings,
+    open_data_set: Callable[[Path], DataSet],
+) -> tuple[list[Source], list[str]]:
+    """
+    Open everything that was named, in order; return the sources, and sentences on what failed.
+
+    A folder of recordings stands for all of them. Two sources of one name are told apart by the
+    folders they lie in. Raises ArmorError when one is named twice.
+    """
+    expanded = [each for path in paths for each in _expand(path)]
+    for path, count in Counter(path.resolve() for path in expanded).items():
+        if count > 1:
+            raise ArmorError(
+                f'{path} is named {count} times; its tasks would count {count} times: name it once'
+            )
+    sources: list[Source] = []
+    failures = []
+    for path, name in zip(expanded, unique_names(expanded), strict=True):
+        try:
+            if not path.exists() or is_recording(path):
+                sources.append(BagSource(path, name, settings))
+            else:
+                sources.append(RecordSource(path, name, open_data_set(path), settings))
+        except ArmorError as error:
+            failures.append(str(error))
+    return sources, failures
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Return each path's last part, with as many of the parts before as tell equal ones apart."""
+    whole = [path.resolve().parts for path in paths]
+    names = []
+    for parts in whole:
+        length = 1
+        rivals = [other for other in whole if other != parts]
+        while length < len(parts) and any(other[-length:] == parts[-length:] for other in rivals):
+            length += 1
+        names.append('/'.join(parts[-length:]))
+    return names
+
+
+def _expand(path: Path) -> list[Path]:
+    """Return the recordings in a folder of recordings, else the path itself."""
+    if path.name == 'metadata.yaml':
+        path = path.parent
+    if not path.is_dir() or is_recording(path):
+        return [path]
+    return sorted({file.parent for file in path.glob('*/metadata.yaml')}) or [path]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
