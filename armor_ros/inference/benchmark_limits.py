@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -24,6 +26,18 @@ class Roofline:
     def seconds(self, operations: float, read: float) -> float:
         """Return the least time for so many operations and bytes."""
         return max(operations / self.operations_per_second, read / self.bytes_per_second)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU or of the processor."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()
 
 
 def synchronized(device: torch.device) -> float:

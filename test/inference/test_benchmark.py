@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 
 from armor_ros.errors import ArmorError
-from armor_ros.inference import benchmark
-from armor_ros.inference.benchmark import format_table, lengthen, run_benchmark
+from armor_ros.inference import benchmark_measure
+from armor_ros.inference.benchmark import format_table, run_benchmark
 from armor_ros.inference.benchmark_limits import Roofline, measure_roofline
+from armor_ros.inference.benchmark_measure import ROUNDS, Benchmark, lengthen
 from armor_ros.inference.benchmark_models import SIZES, BenchmarkSize, make_model, parameters
 
 TINY = BenchmarkSize(64, 128, 5, 2, 1, 32, 96, 4, 2, image_size=56, seconds=2.0, tokens=6)
@@ -41,7 +43,7 @@ def test_figures(figures: dict[str, object]) -> None:
     for row in figures['rows']:  # type: ignore[attr-defined]
         assert row['measured'] > 0
         assert row['limit'] > 0
-    assert len(figures['round_seconds']) == benchmark.ROUNDS  # type: ignore[arg-type]
+    assert len(figures['round_seconds']) == ROUNDS  # type: ignore[arg-type]
     assert figures['texts_repeat'] is True
     memory = figures['ratios']['memory']  # type: ignore[index]
     # Two more trajectories of 6 + 6 + 48 tokens, beside the tokens of about such a prefix.
@@ -50,22 +52,41 @@ def test_figures(figures: dict[str, object]) -> None:
 
 def test_table(figures: dict[str, object]) -> None:
     table = format_table(figures)
-    for name in ('first_detection', 'after_task_end', 'drafted', 'whole', 'of limit'):
+    for name in ('first_detection', 'after_task_end', 'drafted', 'whole', 'of limit', 'round 3'):
         assert name in table
+    row = next(row for row in figures['rows'] if row['name'] == 'whole')  # type: ignore[attr-defined]
+    line = next(line for line in table.splitlines() if line.startswith('whole'))
+    numbers = [float(word.rstrip('x')) for word in line.split()[1:]]
+    expected = (
+        row['measured'], row['naive'], row['naive'] / row['measured'],
+        row['limit'], row['measured'] / row['limit'],
+    )  # fmt: skip
+    assert numbers == pytest.approx(expected, abs=0.06)
+
+
+def test_half_precision_and_a_large_vocabulary(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The sizes of real models, but for their size."""
+    monkeypatch.setitem(SIZES, 'half', dataclasses.replace(TINY, bits=16, vocabulary=4096))
+    assert SIZES['3b'].bits == SIZES['7b'].bits == 16
+    figures = run_benchmark('half', tmp_path / 'half.json', 'cpu')
+    assert set(figures['ratios']) == RATIOS
+    assert figures['texts_repeat'] is True
 
 
 def test_a_wrong_engine_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(SIZES, 'tiny', TINY)
-    real = benchmark.NaiveReference.detect
-    monkeypatch.setattr(benchmark.NaiveReference, 'detect', lambda *a: real(*a) + 0.01)
+    real = benchmark_measure.NaiveReference.detect
+    monkeypatch.setattr(benchmark_measure.NaiveReference, 'detect', lambda *a: real(*a) + 0.01)
     with pytest.raises(ArmorError, match='the engine is wrong on this machine'):
         run_benchmark('tiny', tmp_path / 'tiny.json', 'cpu')
 
 
 def test_a_longer_prefix_repeats_its_keys() -> None:
-    bench = benchmark.Benchmark(TINY, torch.device('cpu'))
+    bench = Benchmark(TINY, torch.device('cpu'))
     with torch.inference_mode():
-        prefix = bench._stream()[1].prefix
+        prefix = bench.stream()[1].prefix
         length = prefix.length
         lengthen(prefix, 3)
     assert prefix.length == 3 * length
