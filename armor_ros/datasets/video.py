@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short clips as mp4 files, by PyAV: the frames of one camera, written and read whole."""
+"""Video files by PyAV: the frames of one camera, written and read whole, or decoded in turn."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from armor_ros.episodes.image import MAX_PIXELS, check_size
 from armor_ros.errors import ArmorError
 
 Frames = npt.NDArray[np.uint8]
@@ -54,24 +58,115 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
         raise ArmorError(f'cannot write {path}: {error}') from error
 
 
+@dataclass(frozen=True, slots=True)
+class VideoHeader:
+    """What a file says of its first video stream; ``fps`` and ``seconds`` are 0 where unknown."""
+
+    width: int
+    height: int
+    fps: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """
+    One frame of a video, not converted yet.
+
+    ``time_s`` counts from the stream's first frame; ``duration_s`` is how long it is shown, 0
+    where the file does not say.
+    """
+
+    path: Path
+    time_s: float
+    duration_s: float
+    picture: Any
+
+    def to_rgb(self) -> Frames:
+        """Return (H, W, 3) uint8 RGB; raises ArmorError when it is too large or damaged."""
+        try:
+            check_size(self.picture.width, self.picture.height)
+            pixels: Frames = self.picture.to_ndarray(format='rgb24')
+        except (ArmorError, OSError, ValueError, MemoryError) as error:
+            raise ArmorError(
+                f'cannot read the video {self.path} at {self.time_s:.2f} s: {error}'
+            ) from error
+        return pixels
+
+
 def read_video(path: Path, most: int | None = None) -> Frames:
     """
     Return the first ``most`` frames of a video file, else all, (T, H, W, 3) uint8 RGB.
 
     Raises ArmorError when it cannot be read or holds no frame.
     """
-    av = _import_av()
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ArmorError(f'{path} holds no video')
-            pictures = itertools.islice(container.decode(video=0), most)
-            frames = [picture.to_ndarray(format='rgb24') for picture in pictures]
-    except (av.error.FFmpegError, OSError) as error:
-        raise ArmorError(f'cannot read the video {path}: {error}') from error
+    with contextlib.closing(decode_video(path)) as decoded:
+        frames = [frame.to_rgb() for frame in itertools.islice(decoded, most)]
     if not frames:
         raise ArmorError(f'the video {path} holds no frame')
     return np.stack(frames)
+
+
+def probe_video(path: Path) -> VideoHeader:
+    """Read the header of a video file; raises ArmorError when it cannot be read."""
+    with _open_video(path) as (_, stream):
+        return _header(stream)
+
+
+def decode_video(path: Path, start_s: float = 0.0) -> Generator[DecodedFrame, None, None]:
+    """
+    Yield the frames of a video file in turn, from the last key frame before ``start_s`` on.
+
+    Close the iterator when it is not read to its end. Raises ArmorError when the file cannot be
+    read, is damaged, or has pictures of more than MAX_PIXELS pixels.
+    """
+    with _open_video(path) as (container, stream):
+        origin = stream.start_time or 0
+        step = stream.time_base or Fraction(1, 1000)
+        if start_s > 0:
+            container.seek(origin + int(start_s / step), stream=stream)
+        rate = stream.average_rate or Fraction(1)
+        for index, picture in enumerate(container.decode(stream)):
+            # raw streams have frames without stamps
+            time = index / rate if picture.pts is None else (picture.pts - origin) * step
+            duration = getattr(picture, 'duration', None) or 0
+            yield DecodedFrame(path, float(time), float(duration * step), picture)
+
+
+@contextlib.contextmanager
+def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a file; whatever PyAV makes of a damaged one becomes one ArmorError."""
+    av = _import_av()
+    try:
+        # the names in a file's tags may be in any encoding
+        with av.open(str(path), metadata_errors='ignore') as container:
+            if not container.streams.video:
+                raise ArmorError('it holds no video stream')
+            stream = container.streams.video[0]
+            check_size(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = {'max_pixels': str(MAX_PIXELS)}
+            yield container, stream
+    except ArmorError as error:
+        raise ArmorError(f'cannot read the video {path}: {error}') from error
+    except (
+        av.error.FFmpegError,
+        OSError,
+        ValueError,
+        ArithmeticError,
+        MemoryError,
+        AttributeError,
+    ) as error:
+        raise ArmorError(f'cannot read the video {path}: {error}') from error
+
+
+def _header(stream: Any) -> VideoHeader:
+    rate, step, duration = stream.average_rate, stream.time_base, stream.duration
+    return VideoHeader(
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        fps=float(rate) if rate else 0.0,
+        seconds=float(duration * step) if duration and step else 0.0,
+    )
 
 
 def _encoder(av: Any) -> tuple[str, dict[str, str]]:
