@@ -9,6 +9,7 @@ import pytest
 from armor_ros.episodes.task import TaskStatus
 from armor_ros.simulation.episode import SimulatedEpisode, describe, draw_setup, run_episode
 from armor_ros.simulation.events import EventKind
+from armor_ros.simulation.plan import GRIP_FORCE
 from armor_ros.simulation.scene import tote_name
 
 SEEDS = range(4)
@@ -64,9 +65,12 @@ def test_labels_do_not_depend_on_the_injected_mode():
     assert not mislabelled.judgement.success
 
 
-def test_a_slip_too_weak_to_drop_the_item_is_a_success():
-    setup = draw_setup(0, 'slip')
-    episode = run_episode(replace(setup, plan=replace(setup.plan, fade_force=20.0)))
+@pytest.mark.parametrize(
+    ('mode', 'left'), [('slip', {'fade_force': 20.0}), ('slip_friction', {'fade_friction': 0.3})]
+)
+def test_a_slip_too_weak_to_drop_the_item_is_a_success(mode, left):
+    setup = draw_setup(0, mode)
+    episode = run_episode(replace(setup, plan=replace(setup.plan, **left)))
     assert episode.judgement.success
 
 
@@ -98,11 +102,22 @@ def test_a_drop_is_noticed_only_by_a_stack_that_watches_its_grip(watches, status
     assert episode.judgement.cause.kind is EventKind.DROPPED
 
 
-def test_slip_is_physics_and_not_an_opening():
-    episode = run(1, 'slip')
+@pytest.mark.parametrize('mode', ['slip', 'slip_friction'])
+def test_slip_is_physics_and_not_an_opening(mode):
+    episode = run(1, mode)
     cause = episode.judgement.cause
+    assert cause.kind is EventKind.DROPPED
     sample = int(np.searchsorted(episode.log.times_ns, cause.time_ns))
     assert episode.log.closing[sample]
+
+
+def test_lost_friction_is_that_of_the_fingers_alone():
+    episode = run(1, 'slip_friction')
+    plan, log, item = episode.setup.plan, episode.log, episode.setup.scene.target
+    assert plan.fade_force == plan.grip_force == GRIP_FORCE
+    assert 0.0 < plan.fade_friction < 0.05
+    way = np.linalg.norm(np.diff(log.items[-25:, item], axis=0), axis=1)
+    assert way.max() < 0.001  # it lies still on what it fell on
 
 
 def test_words_count_time_from_the_first_instant_shown():
