@@ -101,9 +101,13 @@ def episode_input(
 
     Time between frames is the episode's own ``fps``.
     """
-    sight = look(episode, config, mode, camera)
+    return sight_input(look(episode, config, mode, camera), episode.fps, config, geometry)
+
+
+def sight_input(
+    sight: Sight, fps: float, config: ArmorConfig, geometry: PatchGeometry
+) -> EpisodeInput:
+    """Cut what is looked at into patches; ``fps`` are the frames a second of a clip."""
     if sight.views is None:
-        return EpisodeInput(
-            clip_input(sight.frames, episode.fps, config.image_size, geometry), None
-        )
+        return EpisodeInput(clip_input(sight.frames, fps, config.image_size, geometry), None)
     return EpisodeInput(image_input(sight.frames[0], geometry), sight.views)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class TinySize:
 
     ``hidden_size`` must be a multiple of 32, the size of an attention head. ``spread`` is the
     deviation of the random weights: large enough that distributions over tokens are not flat.
+    ``patch_size`` is in pixels; four patches make a token, and 112 pixels a window of the vision
+    tower's attention.
     """
 
     hidden_size: int = 128
@@ -49,6 +52,7 @@ class TinySize:
     vision_layers: int = 4
     vocabulary: int = 1024
     spread: float = 0.1
+    patch_size: int = 14
 
 
 DEFAULT_CONFIG = ArmorConfig(
@@ -83,9 +87,14 @@ def make_tiny_model(
     seed: int = 0,
     size: TinySize = TinySize(),
     config: ArmorConfig = DEFAULT_CONFIG,
+    sentences: Sequence[str] = SENTENCES,
 ) -> ArmorModel:
-    """Return the model that ``make_tiny_checkpoint`` writes, in eval mode."""
-    tokenizer = make_tokenizer(size.vocabulary)
+    """
+    Return the model that ``make_tiny_checkpoint`` writes, in eval mode.
+
+    Its tokenizer is learned from ``sentences``.
+    """
+    tokenizer = make_tokenizer(size.vocabulary, sentences)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = Qwen2_5_VLForConditionalGeneration(_backbone_config(tokenizer, size))
@@ -96,9 +105,9 @@ def make_tiny_model(
     return ArmorModel(backbone, head, tokenizer, config, info).eval()
 
 
-def make_tokenizer(vocabulary: int) -> Any:
+def make_tokenizer(vocabulary: int, sentences: Sequence[str] = SENTENCES) -> Any:
     """
-    Return a byte-level tokenizer with Qwen's control tokens, trained on our own sentences.
+    Return a byte-level tokenizer with Qwen's control tokens, trained on ``sentences``.
 
     It has at most ``vocabulary`` tokens; fewer when the sentences give no more merges.
     """
@@ -111,7 +120,7 @@ def make_tokenizer(vocabulary: int) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    learner.train_from_iterator(SENTENCES, trainer)
+    learner.train_from_iterator(sentences, trainer)
     learned = json.loads(learner.to_str())['model']
     maker: Any = Qwen2Tokenizer
     return maker(
@@ -150,6 +159,7 @@ def _backbone_config(tokenizer: Any, size: TinySize) -> Qwen2_5_VLConfig:
         'hidden_size': size.vision_hidden_size,
         'intermediate_size': 3 * size.vision_hidden_size,
         'num_heads': 2,
+        'patch_size': size.patch_size,
         'out_hidden_size': size.hidden_size,
         'tokens_per_second': 2,
         'fullatt_block_indexes': [size.vision_layers - 1],

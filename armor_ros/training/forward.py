@@ -48,10 +48,15 @@ class PackedForward(nn.Module):
         self._early = max(model.config.head.pooled_layers)
         self._failure = model.config.head.failure_index
 
-    def forward(self, batch: PackedBatch) -> BranchLosses:
-        """Return the losses; the batch must be on the model's device."""
+    def forward(self, batch: PackedBatch, *, speaks: bool = False) -> BranchLosses:
+        """
+        Return the losses; the batch must be on the model's device.
+
+        With ``speaks`` the late layers run even when there is nothing to say, without a trace in
+        the losses: other processes that share them have something to say.
+        """
         model = self.model
-        vision = self._vision(batch)
+        vision = self.encode(batch)
         embeddings = model.embed(batch.ids)
         embeddings = embeddings.masked_scatter(
             batch.pictures[..., None], vision.to(embeddings.dtype)
@@ -63,9 +68,14 @@ class PackedForward(nn.Module):
         features = model.head.token_features([embeddings, *states])
         detection, logit = self._detections(batch, features)
         language, tokens = self._reasonings(batch, hidden, rotations, mask)
+        if speaks and not len(language):
+            first = (rotations[0][:1], rotations[1][:1])
+            last, _ = self._layers(hidden[:1], first, mask[:1], self._early, None)
+            detection = detection + 0.0 * final_norm(model.backbone)(last).float().mean()
         return BranchLosses(detection, logit, language, tokens, vision)
 
-    def _vision(self, batch: PackedBatch) -> torch.Tensor:
+    def encode(self, batch: PackedBatch) -> torch.Tensor:
+        """Return the (N, H) embeddings of all pictures of a batch."""
         if batch.embeddings is not None:
             return batch.embeddings
         visual = self.model.backbone.model.visual

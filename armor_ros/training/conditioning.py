@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What prompts quote, and so which branches a sample has, in each phase of Algorithm 1."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from armor_ros.model.prompts import PreviousAnswer, PromptEncoder
+from armor_ros.training.packing import Branch
+
+# Mixed conditioning: how often a prompt quotes nothing, the label, the explanation, or both, and
+# how often what it quotes is wrong.
+_MIXED_CHOICES = ((False, False), (True, False), (False, True), (True, True))
+_MIXED_SHARES = (0.35, 0.15, 0.15, 0.35)
+_WRONG_LABEL = 0.3
+_OTHER_EXPLANATION = 0.7
+
+# Supervised fine-tuning learns one text with both answers (appendix B.4).
+SFT_REQUEST = (
+    'Please answer the question in the following format:\n'
+    '<think>your reasoning</think>\n<answer>Yes/No</answer>.'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known of a sample: whether the task failed, and why, '' if not explained."""
+
+    failed: bool
+    explanation: str = ''
+
+
+def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
+    """Return the questions from nothing but the clip (first stage of offline imitation)."""
+    return ask(prompts, truth, PreviousAnswer())
+
+
+def expert_branches(prompts: PromptEncoder, truth: Truth, rng: random.Random) -> list[Branch]:
+    """
+    Return one question given the truth about the other task (section 4.2 and A.2).
+
+    A task is drawn and its own truth masked. A sparse sample has no explanation to quote: its
+    label is asked for from the clip alone.
+    """
+    if not truth.explanation:
+        return [_label(prompts, truth, PreviousAnswer())]
+    if rng.random() < 0.5:
+        return [_label(prompts, truth, PreviousAnswer(None, truth.explanation))]
+    return [_explanation(prompts, truth, PreviousAnswer(truth.failed))]
+
+
+def mixed_branches(
+    prompts: PromptEncoder, truth: Truth, others: Sequence[str], rng: random.Random
+) -> list[Branch]:
+    """
+    Return both questions given nothing, one or both answers, which are often wrong.
+
+    ``others`` are explanations of other samples. A sparse sample quotes them in place of its own.
+    """
+    with_label, with_explanation = rng.choices(_MIXED_CHOICES, _MIXED_SHARES)[0]
+    failed: bool | None = None
+    explanation = ''
+    if with_label:
+        failed = truth.failed != (rng.random() < _WRONG_LABEL)
+    if with_explanation:
+        explanation = truth.explanation
+        if others and (not explanation or rng.random() < _OTHER_EXPLANATION):
+            explanation = rng.choice(others)
+    return ask(prompts, truth, PreviousAnswer(failed, explanation))
+
+
+def online_branches(
+    prompts: PromptEncoder, truth: Truth, history: Sequence[PreviousAnswer]
+) -> list[Branch]:
+    """Return the questions of all rounds, given what the policy itself answered before each."""
+    return [
+        branch
+        for index, previous in enumerate(history)
+        for branch in ask(prompts, truth, previous, index)
+    ]
+
+
+def sft_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
+    """Return the one question of the fine-tuning baselines; sparse samples think of nothing."""
+    answer = sft_answer(truth)
+    suffix = tuple(prompts.free_suffix(SFT_REQUEST))
+    return [Branch(suffix, answer=tuple(prompts.explanation_tokens(answer)))]
+
+
+def sft_answer(truth: Truth) -> str:
+    """Return the text that fine-tuning teaches (section B.2)."""
+    word = 'No' if truth.failed else 'Yes'
+    return f'<think>{truth.explanation}</think> <answer>{word}</answer>'
+
+
+def ask(
+    prompts: PromptEncoder, truth: Truth, previous: PreviousAnswer, index: int = 0
+) -> list[Branch]:
+    """Return the question for the label and, of a dense sample, that for the explanation."""
+    branches = [_label(prompts, truth, previous, index)]
+    if truth.explanation:
+        branches.append(_explanation(prompts, truth, previous, index))
+    return branches
+
+
+def _label(
+    prompts: PromptEncoder, truth: Truth, previous: PreviousAnswer, index: int = 0
+) -> Branch:
+    suffix = tuple(prompts.detection_suffix(previous))
+    return Branch(suffix, failed=truth.failed, round=index)
+
+
+def _explanation(
+    prompts: PromptEncoder, truth: Truth, previous: PreviousAnswer, index: int = 0
+) -> Branch:
+    suffix = tuple(prompts.reasoning_suffix(previous))
+    answer = tuple(prompts.explanation_tokens(truth.explanation))
+    return Branch(suffix, answer=answer, round=index)

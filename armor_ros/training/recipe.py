@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: what is trained on what, and how; read from YAML and checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+from armor_ros.errors import ArmorError
+from armor_ros.model.config import ArmorConfig
+
+PhaseKind = Literal['perception', 'warmup', 'expert', 'online', 'sft']
+Conditioning = Literal['paper', 'mixed']
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """
+    Which samples of a manifest data set are learned from.
+
+    ``dense`` and ``sparse`` bound how many samples keep their explanation, and how many have only
+    a label (None: as many as the data set has); which ones, ``seed`` decides, so that a smaller
+    number is a part of a larger one. A dense sample above the bound becomes a sparse one.
+    ``cameras`` are the rows of a collage from the top; a clip is of the first.
+    """
+
+    split: str = 'train'
+    validation: str = 'validation'
+    cameras: tuple[str, ...] = ('front', 'wrist', 'overhead')
+    dense: int | None = None
+    sparse: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('dense', 'sparse'):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ArmorError(f'data.{name} is {value}; give a number of samples, or null')
+        if not self.cameras:
+            raise ArmorError('data.cameras is empty; name at least one')
+
+
+@dataclass(frozen=True, slots=True)
+class RandomModel:
+    """
+    Sizes of a backbone that starts from random weights; see ``armor_ros.model.tiny``.
+
+    ``vocabulary`` bounds the tokens of a tokenizer that is learned from the data set's texts.
+    """
+
+    hidden_size: int = 128
+    layers: int = 6
+    vision_hidden_size: int = 96
+    vision_layers: int = 4
+    patch_size: int = 28
+    vocabulary: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecipe:
+    """
+    What training starts from: ``checkpoint``, a folder or a hub model; else ``random`` weights.
+
+    ``config`` is that of the new checkpoint, where it starts from random weights or from a plain
+    backbone; a checkpoint of ours keeps its own.
+    """
+
+    checkpoint: str = ''
+    random: RandomModel | None = None
+    config: ArmorConfig = field(default_factory=ArmorConfig)
+
+    def __post_init__(self) -> None:
+        if bool(self.checkpoint) == (self.random is not None):
+            raise ArmorError('model: give either checkpoint or random, where training starts')
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecipe:
+    """
+    One phase of Algorithm 1, or of a baseline.
+
+    - ``perception``: the vision tower alone learns the simulator's state.
+    - ``warmup``: label and explanation from nothing but the clip.
+    - ``expert``: each given what is true of the other task (section 4.2). ``conditioning`` paper
+      masks the task's own truth; mixed quotes nothing, one, or both, and not always the truth.
+    - ``online``: ``rounds`` rounds of the policy's own answers, sampled at ``temperature`` up to
+      ``max_new_tokens``; labels drawn unless ``sample_label`` is off.
+    - ``sft``: one answer in the format of appendix B.4, the explanation and then Yes or No.
+
+    ``epochs`` counts passes over the samples that the phase uses: all, or with ``only_dense`` the
+    explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
+    ``auxiliary`` weighs the loss on the simulator's state.
+    """
+
+    kind: PhaseKind
+    epochs: float = 1.0
+    only_dense: bool = False
+    conditioning: Conditioning = 'paper'
+    rounds: int = 3
+    temperature: float = 0.7
+    max_new_tokens: int = 80
+    sample_label: bool = True
+    learning_rate: float | None = None
+    vision_learning_rate: float | None = None
+    auxiliary: float = 0.0
+
+    def __post_init__(self) -> None:
+        here = f'phase {self.kind}'
+        _check(here, 'epochs', self.epochs, 0.0, 1e6)
+        _check(here, 'rounds', self.rounds, 1, 100)
+        _check(here, 'temperature', self.temperature, 0.0, 100.0)
+        _check(here, 'max_new_tokens', self.max_new_tokens, 1, 4096)
+        _check(here, 'auxiliary', self.auxiliary, 0.0, 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerRecipe:
+    """
+    AdamW with a warm-up and then a cosine to zero over each phase (Table 5).
+
+    ``vision_learning_rate`` 0 freezes the vision tower. ``clip_norm`` bounds the gradient's norm.
+    """
+
+    learning_rate: float = 1e-5
+    vision_learning_rate: float = 2e-6
+    weight_decay: float = 0.1
+    warmup_ratio: float = 0.03
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check('optimizer', 'learning_rate', self.learning_rate, 0.0, 10.0)
+        _check('optimizer', 'vision_learning_rate', self.vision_learning_rate, 0.0, 10.0)
+        _check('optimizer', 'weight_decay', self.weight_decay, 0.0, 10.0)
+        _check('optimizer', 'warmup_ratio', self.warmup_ratio, 0.0, 1.0)
+        _check('optimizer', 'clip_norm', self.clip_norm, 1e-6, 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraRecipe:
+    """
+    Low-rank adapters on the language model's projections instead of all its weights (peft).
+
+    ``quantization`` 4bit or 8bit of what they adapt makes it QLoRA.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = (
+        'q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj',
+    )  # fmt: skip
+    quantization: Literal['none', '8bit', '4bit'] = 'none'
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRecipe:
+    """Every how many ``epochs`` of a phase, and on how many samples, the model is tried out."""
+
+    epochs: float = 1.0
+    samples: int = 64
+    shown: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecipe:
+    """
+    A whole training run.
+
+    ``batch_size`` is the number of samples of an optimizer step over all processes,
+    ``micro_batch_size`` how many of them a process takes at once. ``language_weight`` weighs the
+    loss on explanations against that on labels.
+    """
+
+    phases: tuple[PhaseRecipe, ...]
+    model: ModelRecipe
+    name: str = 'armor'
+    seed: int = 0
+    data: DataRecipe = field(default_factory=DataRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    batch_size: int = 16
+    micro_batch_size: int = 4
+    language_weight: float = 1.0
+    precision: Literal['no', 'bf16', 'fp16'] = 'no'
+    gradient_checkpointing: bool = False
+    lora: LoraRecipe | None = None
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise ArmorError('phases is empty; name at least one, such as warmup')
+        _check('recipe', 'batch_size', self.batch_size, 1, 1_000_000)
+        _check('recipe', 'micro_batch_size', self.micro_batch_size, 1, self.batch_size)
+        _check('recipe', 'language_weight', self.language_weight, 0.0, 1e6)
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """Kinds of the phases, in order."""
+        return [phase.kind for phase in self.phases]
+
+
+def _check(where: str, name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ArmorError(f'{where}: {name} is {value}; give a number from {low:g} to {high:g}')

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples of a manifest data set as a learner takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from armor_ros.datasets.manifest import Sample, read_manifest, read_state, read_view
+from armor_ros.episodes.diagnosis import InputMode
+from armor_ros.episodes.episode import CameraClip, CameraEvidence, Episode
+from armor_ros.episodes.settings import NS_PER_S
+from armor_ros.episodes.task import TaskEvent, TaskPhase
+from armor_ros.errors import ArmorError
+from armor_ros.inference.episode_input import EpisodeInput, Sight, look, sight_input
+from armor_ros.model.armor import ArmorModel
+from armor_ros.training.auxiliary import StateTargets, state_targets
+from armor_ros.training.conditioning import Truth
+from armor_ros.training.packing import Clip
+from armor_ros.training.recipe import DataRecipe
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """A sample ready for any phase; ``state`` is the simulator's, where it is wanted and known."""
+
+    id: str
+    clip: Clip
+    truth: Truth
+    state: StateTargets | None = None
+
+
+def choose_samples(samples: Sequence[Sample], recipe: DataRecipe) -> list[Sample]:
+    """
+    Keep as many dense and sparse samples as the recipe asks for, in the order of the manifest.
+
+    A dense sample above the bound loses its explanation and is a sparse one. Twins of one
+    recording and pairs stay together: what is drawn are groups. Raises ArmorError when there are
+    fewer than asked for.
+    """
+    dense = [sample for sample in samples if sample.dense]
+    kept = _draw(dense, recipe.dense, recipe.seed, 'dense')
+    others = [
+        dataclasses.replace(sample, explanation=None)
+        for sample in samples
+        if sample.id not in kept
+    ]
+    sparse = _draw(others, recipe.sparse, recipe.seed, 'sparse')
+    chosen = [sample for sample in samples if sample.id in kept]
+    chosen += [sample for sample in others if sample.id in sparse]
+    order = {sample.id: index for index, sample in enumerate(samples)}
+    return sorted(chosen, key=lambda sample: order[sample.id])
+
+
+def _draw(samples: Sequence[Sample], count: int | None, seed: int, purpose: str) -> set[str]:
+    if count is None:
+        return {sample.id for sample in samples}
+    if count > len(samples):
+        raise ArmorError(
+            f'data.{purpose} is {count}, but the data set has {len(samples)} such samples; make '
+            'more, or ask for fewer'
+        )
+
+    def rank(sample: Sample) -> bytes:
+        name = f'{seed}/{purpose}/{sample.group or sample.episode or sample.id}'
+        return hashlib.sha256(name.encode()).digest()
+
+    return {sample.id for sample in sorted(samples, key=rank)[:count]}
+
+
+def sample_episode(root: Path, sample: Sample, cameras: Sequence[str]) -> Episode:
+    """Return a sample's clips of ``cameras`` (those it has) as the node would have seen them."""
+    period = NS_PER_S / sample.fps
+    stamps = np.round(np.arange(sample.frames) * period).astype(np.int64)
+    names = [name for name in cameras if name in sample.views]
+    if not names:
+        raise ArmorError(
+            f'sample {sample.id!r} has none of the cameras {", ".join(cameras)}; its views: '
+            f'{", ".join(sample.views) or "none"}'
+        )
+    clips = tuple(
+        CameraClip(
+            CameraEvidence(
+                name, '', len(stamps), len(stamps), 0, int(stamps[0]), int(stamps[-1]), 0
+            ),
+            read_view(root, sample, name),
+            stamps,
+        )
+        for name in names
+    )
+    end = int(stamps[-1])
+    task = TaskEvent(TaskPhase.END, sample.id, end, sample.task, sample.instruction)
+    return Episode(task, 0, end, 0, end, clips, False, sample.fps)
+
+
+class TrainingData(Dataset[TrainingSample]):
+    """
+    Samples of one split, read and cut into patches when they are asked for.
+
+    ``with_state`` adds the simulator's state where a sample has it. With a folder ``cache`` the
+    pixels of what a sample shows are kept: reading videos takes longer than a small model does.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        samples: Sequence[Sample],
+        model: ArmorModel,
+        cameras: Sequence[str],
+        *,
+        with_state: bool = False,
+        cache: Path | None = None,
+    ) -> None:
+        self._cache = cache
+        self.samples = tuple(samples)
+        self._root = root
+        self._cameras = tuple(cameras)
+        self._model = model
+        self._with_state = with_state
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[TrainingSample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        """Return a sample; raises ArmorError when its files cannot be read."""
+        sample = self.samples[index]
+        model = self._model
+        shown = sight_input(self._sight(sample), sample.fps, model.config, model.geometry)
+        clip = make_clip(model, shown, sample.instruction)
+        truth = Truth(sample.label == 'failure', sample.explanation or '')
+        state = None
+        if self._with_state and sample.state is not None:
+            arrays = read_state(self._root, sample)
+            state = state_targets(arrays, sample.items, shown, model)
+        return TrainingSample(sample.id, clip, truth, state)
+
+    def _sight(self, sample: Sample) -> Sight:
+        """Return what the model looks at, from the cache where it is there."""
+        config = self._model.config
+        views = tuple(name for name in self._cameras if name in sample.views)
+        if self._cache is None:
+            return look(sample_episode(self._root, sample, views), config)
+        layout = [config.input_mode.value, dataclasses.asdict(config.collage)]
+        key = json.dumps([[sample.views[name] for name in views], sample.fps, layout])
+        place = self._cache / f'{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy'
+        if place.is_file():
+            frames = np.load(place, allow_pickle=False)
+            return Sight(frames, None if config.input_mode is InputMode.CLIP else views)
+        sight = look(sample_episode(self._root, sample, views), config)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._cache, delete=False) as file:
+            np.save(file, sight.frames)
+        Path(file.name).replace(place)
+        return sight
+
+
+def make_clip(model: ArmorModel, shown: EpisodeInput, instruction: str) -> Clip:
+    """Return the prefix of a clip under an instruction, as inference builds it."""
+    prefix = model.prompts.prefix(instruction, shown.views)
+    positions, next_position = model.prefix_positions(prefix, shown.vision)
+    return Clip(prefix, shown.vision, positions, next_position)
+
+
+def read_samples(root: Path, recipe: DataRecipe) -> list[Sample]:
+    """Return the samples that a recipe learns from; raises ArmorError when it lacks some."""
+    samples = choose_samples(read_manifest(root, recipe.split), recipe)
+    if not samples:
+        raise ArmorError(f'{root}: the recipe leaves no sample of the split {recipe.split!r}')
+    return samples
+
+
+def batch_state(samples: Sequence[TrainingSample], device: torch.device) -> list[StateTargets]:
+    """Return the states of a batch on a device; empty unless every sample has one."""
+    states = [sample.state for sample in samples]
+    if any(state is None for state in states):
+        return []
+    return [state.to(device) for state in states if state is not None]

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From samples to the losses of an optimizer step, phase by phase (Algorithm 1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from armor_ros.errors import ArmorError
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.prompts import PreviousAnswer
+from armor_ros.training.auxiliary import StateHead, StateTargets
+from armor_ros.training.conditioning import (
+    expert_branches,
+    mixed_branches,
+    online_branches,
+    sft_branches,
+    warmup_branches,
+)
+from armor_ros.training.forward import PackedForward
+from armor_ros.training.packing import Branch, PackedBatch, PackedSample, pack
+from armor_ros.training.recipe import PhaseRecipe
+from armor_ros.training.rollout import RolloutSettings, rollout
+from armor_ros.training.samples import TrainingSample
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What a process takes at once: packed samples, and their states where they are asked for."""
+
+    packed: PackedBatch
+    states: tuple[StateTargets, ...]
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Return it on another device."""
+        states = tuple(state.to(device) for state in self.states)
+        return MicroBatch(self.packed.to(device), states)
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """
+    Sums over a micro-batch: losses with a gradient, and what they are to be divided by.
+
+    ``counts`` (4,): labels asked for, tokens to say, labels found, questions on the state.
+    """
+
+    detection: torch.Tensor
+    language: torch.Tensor
+    auxiliary: torch.Tensor
+    counts: torch.Tensor
+
+
+class BatchMaker:
+    """Lays out the samples of a phase; ``texts`` are the explanations that it may misquote."""
+
+    def __init__(
+        self, model: ArmorModel, phase: PhaseRecipe, texts: Sequence[str], seed: str
+    ) -> None:
+        self._model = model
+        self._phase = phase
+        self._texts = texts
+        self._seed = seed
+
+    def make(self, samples: Sequence[TrainingSample], epoch: int) -> MicroBatch:
+        """Return the micro-batch of some samples in their ``epoch``-th turn."""
+        if self._phase.kind == 'online':
+            branches = self._online(samples, epoch)
+        else:
+            branches = [self._branches(sample, epoch) for sample in samples]
+        packed = pack(
+            [
+                PackedSample(sample.clip, tuple(own))
+                for sample, own in zip(samples, branches, strict=True)
+            ]
+        )
+        states: tuple[StateTargets, ...] = ()
+        if self._phase.auxiliary or self._phase.kind == 'perception':
+            states = tuple(self._state(sample) for sample in samples)
+        return MicroBatch(packed, states)
+
+    def _branches(self, sample: TrainingSample, epoch: int) -> list[Branch]:
+        prompts, phase = self._model.prompts, self._phase
+        if phase.kind == 'perception':
+            return []
+        if phase.kind == 'warmup':
+            return warmup_branches(prompts, sample.truth)
+        if phase.kind == 'sft':
+            return sft_branches(prompts, sample.truth)
+        rng = random.Random(f'{self._seed}/{epoch}/{sample.id}')
+        if phase.conditioning == 'mixed':
+            return mixed_branches(prompts, sample.truth, self._texts, rng)
+        return expert_branches(prompts, sample.truth, rng)
+
+    def _online(self, samples: Sequence[TrainingSample], epoch: int) -> list[list[Branch]]:
+        phase = self._phase
+        settings = RolloutSettings(
+            phase.rounds, phase.temperature, phase.max_new_tokens, phase.sample_label
+        )
+        history: list[list[PreviousAnswer]] = rollout(
+            self._model,
+            [sample.clip for sample in samples],
+            [f'{self._seed}/{epoch}/{sample.id}' for sample in samples],
+            settings,
+            0,
+        )
+        return [
+            online_branches(self._model.prompts, sample.truth, answers)
+            for sample, answers in zip(samples, history, strict=True)
+        ]
+
+    def _state(self, sample: TrainingSample) -> StateTargets:
+        if sample.state is None:
+            raise ArmorError(
+                f'sample {sample.id!r} has no state of a simulator, which phase '
+                f'{self._phase.kind} learns from; set auxiliary to 0 and leave perception out'
+            )
+        return sample.state
+
+
+class TrainingModule(nn.Module):
+    """All that is trained, in one module with one forward, as distributed training needs it."""
+
+    def __init__(self, model: ArmorModel, *, state_head: StateHead | None = None) -> None:
+        super().__init__()
+        self.packed = PackedForward(model)
+        self.state_head = state_head
+
+    @property
+    def model(self) -> ArmorModel:
+        """The model that is trained."""
+        return self.packed.model
+
+    def forward(self, batch: MicroBatch, *, speaks: bool = False) -> LossSums:
+        """
+        Return the sums of losses of a micro-batch.
+
+        ``speaks`` says that some process has something to say in this step, so that all run the
+        late layers and wait for each other in the same places.
+        """
+        packed = batch.packed
+        if not len(packed.detections) and not len(packed.reasonings):
+            vision = self.packed.encode(packed)
+            detection = language = vision.new_zeros((), dtype=torch.float32)
+            counts = [0, 0, 0]
+        else:
+            losses = self.packed(packed, speaks=speaks)
+            vision, detection, language = (
+                losses.vision, losses.detection.sum(), losses.language.sum(),
+            )  # fmt: skip
+            said_failure = losses.failure_logit.detach() >= 0
+            correct = int((said_failure == packed.failed).sum())
+            counts = [len(packed.detections), packed.target_tokens, correct]
+        auxiliary, questions = vision.new_zeros((), dtype=torch.float32), torch.zeros(())
+        if batch.states and self.state_head is not None:
+            auxiliary, questions = self.state_head.loss(vision, batch.states)
+        return LossSums(detection, language, auxiliary, torch.tensor([*counts, float(questions)]))
