@@ -20,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from armor_ros.episodes.collage import sample_indices
+from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput
 from armor_ros.model.armor import ArmorModel
 
