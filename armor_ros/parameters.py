@@ -168,6 +168,16 @@ class MonitorParameters:
         dynamic=True,
     )
     seed: int = _declare(0, 'Seed of the sampling.', minimum=0, maximum=2**31 - 1, dynamic=True)
+    target_error: float = _declare(
+        0.0,
+        'Share of failures, and of successes, that may get the opposite verdict: what is too '
+        "doubtful for it is ABSTAIN. 0: the level of the checkpoint's calibration, and no ABSTAIN "
+        'without one; 1: every answer is given. Any other level needs a calibration made with '
+        'the settings in use (armor calibrate), else tasks end as MODEL_ERROR.',
+        minimum=0.0,
+        maximum=1.0,
+        dynamic=True,
+    )
     deadline: float = _declare(
         0.0,
         'Seconds of inference after which the best answer so far is reported, marked so; 0: '
@@ -272,6 +282,7 @@ class MonitorParameters:
             input_mode=mode,
             camera=self.primary_camera,
             deadline=self.deadline,
+            target_error=self.target_error,
         )
 
 

@@ -57,7 +57,9 @@ class RefinementSettings:
     (nats), ``temperature`` tau. ``input_mode`` and ``camera`` left at None and '' mean what the
     checkpoint was trained with, and the first camera with frames. ``deadline`` is in seconds of
     inference, after which the best answer so far is reported; 0 is none. With one, answers depend
-    on the speed of the machine.
+    on the speed of the machine. ``target_error`` in [0, 1] is the share of failures, and of
+    successes, that may get the opposite verdict; what is too doubtful for it is ABSTAIN. 0 means
+    the level of the checkpoint's calibration if it has one, 1 that every answer is given.
     """
 
     rounds: int = 4
@@ -72,6 +74,7 @@ class RefinementSettings:
     input_mode: InputMode | None = None
     camera: str = ''
     deadline: float = 0.0
+    target_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +101,19 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Which model answered. ``trained`` is False for weights that were never trained."""
+    """
+    Which model answered.
+
+    ``trained`` is False for weights that were never trained. ``calibration`` is a hash of the
+    calibration that was found beside them, '' without.
+    """
 
     model_id: str
     revision: str
     quantization: str
     weights_hash: str
     trained: bool
+    calibration: str = ''
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from armor_ros.inference.algorithm2 import (
     check_settings,
     refine,
 )
+from armor_ros.inference.decision import Decision
 from armor_ros.inference.drafts import DraftBudget, Drafter
 from armor_ros.inference.engine import Engine
 from armor_ros.inference.episode_input import chosen_clip, episode_input
@@ -66,6 +67,9 @@ class Diagnoser:
         """
         self.model = model
         self._engine = Engine(model)
+        self._decision = Decision(
+            model.calibration, model.config.input_mode, model.why_uncalibrated
+        )
         self._budget = DraftBudget.of_device(model.device.type) if drafts else None
         self._usual = [model.prompts.explanation_tokens(text) for text in usual_explanations]
         self._limits = limits
@@ -105,10 +109,12 @@ class Diagnoser:
         the returned settings say), and callbacks may then hear of round 0 again.
 
         Raises Canceled when ``should_stop`` is true, ModelError when the model's numbers are not
-        finite or memory does not suffice, ArmorError on bad settings or an episode without
-        frames.
+        finite or memory does not suffice, ArmorError on bad settings, an error level that nothing
+        vouches for, or an episode without frames.
         """
         check_settings(settings)
+        self._decision.check(settings, episode.fps)
+        asked = settings
         stop = should_stop if should_stop is not None else _never
         out_of_time = self._timer(deadline)
 
@@ -118,7 +124,8 @@ class Diagnoser:
                 drafter = Drafter(self._budget, self._usual) if self._budget else None
                 policy = ModelPolicy(prepared.prefix, settings, stop, drafter, out_of_time)
                 outcome = refine(policy, settings, on_round, on_detection, out_of_time)
-            return self._diagnosis(outcome, settings, prepared)
+            diagnosis = self._diagnosis(outcome, settings, prepared)
+            return self._decision.apply(diagnosis, asked, episode.fps)
 
         try:
             return self._with_retry(attempt, settings, stream)

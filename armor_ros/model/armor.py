@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from armor_ros.episodes.diagnosis import ModelInfo
 from armor_ros.model.batch import causal_mask
+from armor_ros.model.calibration import Calibration
 from armor_ros.model.compatibility import check_compatible
 from armor_ros.model.config import ArmorConfig
 from armor_ros.model.head import ClassificationHead
@@ -86,6 +87,9 @@ class ArmorModel(nn.Module):
         self.tokenizer = tokenizer
         self.config = config
         self.info = info
+        # None, with a sentence on why, unless it was loaded from a calibrated checkpoint.
+        self.calibration: Calibration | None = None
+        self.why_uncalibrated = 'the model was not loaded from a calibrated checkpoint'
         self.prompts = PromptEncoder(tokenizer, config.prompts)
         self.geometry = PatchGeometry.of(backbone.config.vision_config)
         check_compatible(backbone.config, config, self.prompts)

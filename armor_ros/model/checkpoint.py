@@ -27,6 +27,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from armor_ros.episodes.diagnosis import ModelInfo
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.calibration import calibration_for
 from armor_ros.model.config import (
     RELEASED_POSITIONS,
     ArmorConfig,
@@ -95,7 +96,11 @@ def load_checkpoint(
         weights_hash=hash_weights(found.path),
         trained=config.trained,
     )
+    calibration, reason = calibration_for(found.path, info)
+    if calibration is not None:
+        info = dataclasses.replace(info, calibration=calibration.identity)
     model = ArmorModel(backbone, head.to(target), tokenizer, config, info)
+    model.calibration, model.why_uncalibrated = calibration, reason
     return model.eval()
 
 
@@ -257,7 +262,11 @@ def _load_head(file: Path, hidden_size: int, config: HeadConfig) -> Classificati
 def with_config(model: ArmorModel, config: ArmorConfig) -> ArmorModel:
     """Return a model that shares the weights of ``model`` but follows another config."""
     info = dataclasses.replace(
-        model.info, model_id=config.model_id, revision=config.revision, trained=config.trained
+        model.info,
+        model_id=config.model_id,
+        revision=config.revision,
+        trained=config.trained,
+        calibration='',
     )
     other = ArmorModel(model.backbone, model.head, model.tokenizer, config, info)
     return other.train(model.training)
