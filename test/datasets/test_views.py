@@ -110,7 +110,7 @@ def test_a_video_that_lacks_its_end_is_refused(tmp_path: Path) -> None:
         container.mux(stream.encode())
     assert len(VideoView(whole).read(5.0)) == 20
     os.truncate(whole, whole.stat().st_size // 2)
-    with pytest.raises(ArmorError, match='cannot read the video|cut short'):
+    with pytest.raises(ArmorError, match=r'cannot read the video|cut short'):
         VideoView(whole).read(5.0)
 
 
