@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Texts that a monitor may name as likely; each is searched at every step of the decoder.
+MAX_USUAL_EXPLANATIONS = 64
 
 
 class Verdict(enum.IntEnum):
@@ -149,3 +153,34 @@ class Diagnosis:
     def rounds(self) -> int:
         """Rounds that were run."""
         return 1 + max(entry.round for entry in self.trace)
+
+
+def select_answer(trace: Sequence[Round], policy: ReturnPolicy) -> int:
+    """Return the index of the answer that the policy returns; the earliest among equals."""
+    last = trace[-1].round
+    candidates = [
+        position
+        for position, answer in enumerate(trace)
+        if policy is ReturnPolicy.BEST or answer.round == last
+    ]
+    return min(candidates, key=lambda position: trace[position].combined_entropy)
+
+
+def diagnosis_of(
+    trace: Sequence[Round], settings: RefinementSettings, model: ModelInfo
+) -> Diagnosis:
+    """Return the diagnosis that some rounds amount to, by the settings' return policy."""
+    selected = select_answer(trace, settings.return_policy)
+    answer = trace[selected]
+    return Diagnosis(
+        verdict=Verdict.FAILURE if answer.failed else Verdict.SUCCESS,
+        failure_probability=answer.failure_probability,
+        explanation=answer.explanation,
+        detection_entropy=answer.detection_entropy,
+        explanation_entropy=answer.explanation_entropy,
+        combined_entropy=answer.combined_entropy,
+        selected=selected,
+        trace=tuple(trace),
+        settings=settings,
+        model=model,
+    )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy, Round
+from armor_ros.episodes.diagnosis import RefinementSettings, Round, select_answer
 from armor_ros.errors import ArmorError
 from armor_ros.inference.errors import ModelError, OutOfTime
 from armor_ros.inference.sampling import uniforms
@@ -102,7 +102,7 @@ def refine(
             break
         lowest = best
         previous = [PreviousAnswer(answer.failed, answer.explanation) for answer in answers]
-    return Refinement(tuple(trace), _select(trace, settings.return_policy), is_late)
+    return Refinement(tuple(trace), select_answer(trace, settings.return_policy), is_late)
 
 
 def _round(
@@ -174,14 +174,3 @@ def _label(probability: float, index: int, trajectory: int, settings: Refinement
     if not settings.sample_label:
         return probability >= 0.5
     return float(uniforms(settings.seed, 'label', index, trajectory, 1)[0]) < probability
-
-
-def _select(trace: Sequence[Round], policy: ReturnPolicy) -> int:
-    """Return the index of the answer that the policy returns; the earliest among equals."""
-    last = trace[-1].round
-    candidates = [
-        position
-        for position, answer in enumerate(trace)
-        if policy is ReturnPolicy.BEST or answer.round == last
-    ]
-    return min(candidates, key=lambda position: trace[position].combined_entropy)

@@ -12,7 +12,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from armor_ros.episodes.diagnosis import Diagnosis, InputMode, RefinementSettings, Verdict
+from armor_ros.episodes.diagnosis import (
+    Diagnosis,
+    InputMode,
+    RefinementSettings,
+    diagnosis_of,
+)
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import (
@@ -71,7 +76,8 @@ class Diagnoser:
             model.calibration, model.config.input_mode, model.why_uncalibrated
         )
         self._budget = DraftBudget.of_device(model.device.type) if drafts else None
-        self._usual = [model.prompts.explanation_tokens(text) for text in usual_explanations]
+        self._usual_explanations = tuple(usual_explanations)
+        self._usual_tokens: dict[str, list[int]] = {}
         self._limits = limits
         self._clock = clock
 
@@ -93,17 +99,19 @@ class Diagnoser:
         on_round: OnRound | None = None,
         on_detection: OnDetection | None = None,
         should_stop: Callable[[], bool] | None = None,
+        usual_explanations: Sequence[str] = (),
     ) -> Diagnosis:
         """
         Run Algorithm 2 on an episode.
 
-        What ``stream`` has encoded of it is used as far as it is the episode's own; the stream
-        is closed. ``deadline`` is in seconds from now: when it has passed, the answer is the best
-        of the rounds that are complete, or round 0 with its texts cut, marked
-        ``deadline_reached``; there is always a detection. ``on_detection`` is told round 0's
-        failure probability before any text is generated, ``on_round`` the answers of all
-        trajectories after each round. ``should_stop`` is asked before each step of the decoder
-        and each chunk of the clip.
+        What ``stream`` has encoded of it is used as far as it is the episode's own, and the rest
+        counts as ``late_frames``; the stream is closed. ``deadline`` is in seconds from now: when
+        it has passed, the answer is the best of the rounds that are complete, or round 0 with its
+        texts cut, marked ``deadline_reached``; there is always a detection. ``on_detection`` is
+        told round 0's failure probability before any text is generated, ``on_round`` the answers
+        of all trajectories after each round. ``should_stop`` is asked before each step of the
+        decoder and each chunk of the clip. ``usual_explanations`` go before those given at
+        construction.
 
         When memory runs out, everything is freed and tried once more with one trajectory (which
         the returned settings say), and callbacks may then hear of round 0 again.
@@ -117,11 +125,15 @@ class Diagnoser:
         asked = settings
         stop = should_stop if should_stop is not None else _never
         out_of_time = self._timer(deadline)
+        was_streamed = stream is not None
+        usual = self._tokens_of((*usual_explanations, *self._usual_explanations))
 
         def attempt(settings: RefinementSettings, stream: EpisodeStream | None) -> Diagnosis:
             with torch.inference_mode():
                 prepared = self._prepare(episode, settings, stop, stream)
-                drafter = Drafter(self._budget, self._usual) if self._budget else None
+                if not was_streamed:
+                    prepared = dataclasses.replace(prepared, late_frames=0)
+                drafter = Drafter(self._budget, usual) if self._budget else None
                 policy = ModelPolicy(prepared.prefix, settings, stop, drafter, out_of_time)
                 outcome = refine(policy, settings, on_round, on_detection, out_of_time)
             diagnosis = self._diagnosis(outcome, settings, prepared)
@@ -218,6 +230,12 @@ class Diagnoser:
         prefix.append(torch.cat(parts), positions)
         return prefix
 
+    def _tokens_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return what the model would generate for each text; the same ones come every time."""
+        known, encode = self._usual_tokens, self.model.prompts.explanation_tokens
+        self._usual_tokens = {text: known.get(text) or encode(text) for text in texts}
+        return list(self._usual_tokens.values())
+
     def _timer(self, deadline: float | None) -> Callable[[], bool] | None:
         """Return a function that tells whether ``deadline`` seconds from now have passed."""
         if deadline is None:
@@ -231,18 +249,8 @@ class Diagnoser:
         self, outcome: Refinement, settings: RefinementSettings, prepared: Prepared
     ) -> Diagnosis:
         """Report the selected answer with everything that led to it."""
-        answer = outcome.trace[outcome.selected]
-        return Diagnosis(
-            verdict=Verdict.FAILURE if answer.failed else Verdict.SUCCESS,
-            failure_probability=answer.failure_probability,
-            explanation=answer.explanation,
-            detection_entropy=answer.detection_entropy,
-            explanation_entropy=answer.explanation_entropy,
-            combined_entropy=answer.combined_entropy,
-            selected=outcome.selected,
-            trace=outcome.trace,
-            settings=settings,
-            model=self.model.info,
+        return dataclasses.replace(
+            diagnosis_of(outcome.trace, settings, self.model.info),
             deadline_reached=outcome.deadline_reached,
             frame_stride=prepared.frame_stride,
             late_frames=prepared.late_frames,

@@ -45,7 +45,9 @@ class Drafter:
 
     def __init__(self, budget: DraftBudget, usual: Sequence[Sequence[int]] = ()) -> None:
         self._budget = budget
-        self._usual = [list(text) for text in usual]
+        self._usual = [list(text) for text in usual if text]
+        # Where the usual texts are followed from: text and position behind each few tokens.
+        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
         self._balance = budget.allowance
         self._sources: list[list[list[int]]] = []
         self._drafted = 0
@@ -58,12 +60,14 @@ class Drafter:
 
         ``previous`` holds each row's text of the round before with its end token, or nothing.
         """
+        if self._usual and not self._places:  # not before: a first detection is waited for
+            self._places = _places_of(self._usual)
         self._balance = max(self._balance, 0.0)
         if self._steps:
             self._balance += self._budget.renewal
         self._steps, self._saved = 0, 0
         texts = [list(text) for text in previous]
-        self._sources = [[text for text in (own, *texts, *self._usual) if text] for own in texts]
+        self._sources = [[text for text in (own, *texts) if text] for own in texts]
 
     def propose(
         self, rows: Sequence[tuple[int, Sequence[int]]], room: Sequence[int]
@@ -96,17 +100,30 @@ class Drafter:
         self._saved = saved
 
     def _continuation(self, sources: list[list[int]], tokens: Sequence[int]) -> list[int]:
-        """Return what follows the tokens so far in the first source that contains their end."""
-        if not tokens:
-            return sources[0] if sources else []
-        for source in sources:
-            if source[: len(tokens)] == list(tokens):
-                return source[len(tokens) :]
-        end = list(tokens[-_AGREEMENT:])
+        """
+        Return what follows the tokens so far in a source, else in a usual text.
+
+        The first that begins with them is followed, else the first that contains their end.
+        """
+        so_far = list(tokens)
+        for source in (*sources, *self._usual):
+            if source[: len(so_far)] == so_far:
+                return source[len(so_far) :]
+        end = so_far[-_AGREEMENT:]
         if len(end) < _AGREEMENT:
             return []
         for source in sources:
             for start in range(len(source) - _AGREEMENT):
                 if source[start : start + _AGREEMENT] == end:
                     return source[start + _AGREEMENT :]
-        return []
+        index, position = self._places.get(tuple(end), (0, 0))
+        return self._usual[index][position:] if position else []
+
+
+def _places_of(texts: Sequence[Sequence[int]]) -> dict[tuple[int, ...], tuple[int, int]]:
+    """Return the first text and position behind each few tokens that a text contains."""
+    places: dict[tuple[int, ...], tuple[int, int]] = {}
+    for index, text in enumerate(texts):
+        for end in range(_AGREEMENT, len(text)):
+            places.setdefault(tuple(text[end - _AGREEMENT : end]), (index, end))
+    return places

@@ -50,7 +50,8 @@ class Prepared:
     An episode's prefix, ready to be asked, and how it came about.
 
     ``frame_stride`` is n when every n-th pair of frames is looked at; ``late_frames`` counts the
-    frames that were encoded only when the episode had ended.
+    frames looked at that were encoded only when the episode had ended, all if nothing had been
+    streamed.
     """
 
     prefix: SharedPrefix
@@ -109,6 +110,16 @@ class EpisodeStream:
     def nbytes(self) -> int:
         """Bytes of keys, values and embeddings held."""
         return self._prefix.cache.nbytes + sum(e.nbytes for e in self._embeddings.values())
+
+    @property
+    def nbytes_after_step(self) -> int:
+        """What ``nbytes`` may be after the next ``step``, at most."""
+        encoder, cache = self._encoder, self._prefix.cache
+        tokens = CHUNK_PAIRS * encoder.tokens_per_step
+        slots = max(self._prefix.length, encoder.opening_length) + tokens
+        weight: torch.Tensor = self._model.backbone.get_input_embeddings().weight
+        growth = cache.nbytes_with(slots) - cache.nbytes + tokens * weight[0].nbytes
+        return self.nbytes + growth
 
     def push(self, stamp_ns: int, frame: Frame) -> bool:
         """
@@ -182,7 +193,7 @@ class EpisodeStream:
             self._fps, self._encoder = fps, ClipEncoder(self._model, fps)
             self._prefix.cut(0)
             self._stored.clear()
-        prefix, was_streamed = self._prefix, bool(self._pairs)
+        prefix = self._prefix
         pairs = _pair_frames(len(frames), self._encoder.frames_per_step)
         keys = [
             tuple(_frame_key(int(stamps_ns[index]), frames[index]) for index in pair)
@@ -200,7 +211,7 @@ class EpisodeStream:
                 raise Canceled
         self._ask(question, len(pairs))
         self._reset()
-        return Prepared(prefix, stride, len(late) if was_streamed else 0)
+        return Prepared(prefix, stride, len(late))
 
     def _reset(self) -> None:
         """Forget everything that was encoded."""

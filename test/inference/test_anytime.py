@@ -145,7 +145,8 @@ def test_too_little_memory_for_all_trajectories(
     stream.step()
     scarce(needed(model, episode, settings) - 1)
     diagnosis = diagnoser.diagnose(episode, settings, stream=stream)
-    assert diagnosis == expected
+    # What had been streamed was given up, so that all is encoded again.
+    assert diagnosis == dataclasses.replace(expected, late_frames=4)
     assert diagnosis.settings.trajectories == 1
     assert stream.nbytes == 0
 

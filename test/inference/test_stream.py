@@ -99,6 +99,26 @@ def test_a_stream_gives_the_logits_of_the_whole_clip(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.parametrize('max_tokens', [32768, 4 * TOKENS])
+@pytest.mark.parametrize('at_once', [1, 2, 9])
+def test_a_step_leaves_no_more_than_it_was_expected_to(
+    model: ArmorModel, make_episode: EpisodeMaker, at_once: int, max_tokens: int
+) -> None:
+    stream = Diagnoser(model, limits=StreamLimits(max_tokens)).open_stream()
+    episode = make_episode(count=60)
+    least = stream.nbytes_after_step
+    for start in range(0, 60, at_once):
+        push(stream, episode, start, start + at_once)
+        expected = stream.nbytes_after_step
+        while stream.step():
+            assert stream.nbytes <= expected
+            expected = stream.nbytes_after_step
+    assert stream.nbytes > 0
+    stream.close()
+    assert stream.nbytes == 0
+    assert stream.nbytes_after_step == least
+
+
 @pytest.mark.parametrize('count', [1, 2, 5, 10])
 @pytest.mark.parametrize('streamed', [0, 1, 3, 10])
 def test_streamed_answers(
@@ -112,7 +132,7 @@ def test_streamed_answers(
     ours = diagnoser.diagnose(episode, QUICK, stream=stream)
     assert_same_answers(ours, diagnoser.diagnose(episode, QUICK))
     pairs = min(streamed, count) // 2
-    assert ours.late_frames == (count - 2 * pairs if pairs else 0)
+    assert ours.late_frames == count - 2 * pairs
     assert stream.nbytes == 0
     assert not stream.push(10**15, episode.clip().frames[0])
 
