@@ -19,9 +19,15 @@ from typing import Any
 
 import yaml
 
-from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReturnPolicy
+from armor_ros.episodes.diagnosis import (
+    MAX_USUAL_EXPLANATIONS,
+    InputMode,
+    RefinementSettings,
+    ReturnPolicy,
+)
 from armor_ros.episodes.recorder import CameraConfig
 from armor_ros.episodes.settings import EpisodeSettings
+from armor_ros.episodes.text import MAX_TEXT_LENGTH
 from armor_ros.errors import ArmorError
 
 MEGABYTE = 1024 * 1024
@@ -187,6 +193,26 @@ class MonitorParameters:
         maximum=3600.0,
         dynamic=True,
     )
+    usual_explanations: list[str] = _declare(
+        [''],
+        'Explanations that the model often gives, the likeliest first. They are guesses that '
+        'make answers faster where they are right, and never change an answer.',
+    )
+    max_streams: int = _declare(
+        4,
+        'Tasks whose video is encoded while they run, at most; the others are encoded at their '
+        'end. 0: all is done at the end. A server elsewhere has its own.',
+        minimum=0,
+        maximum=64,
+    )
+    stream_megabytes: int = _declare(
+        4096,
+        'Bound of what running tasks hold encoded beside the model, in MiB; what does not fit is '
+        "encoded at a task's end, which its report says (late_frames). A server elsewhere has "
+        'its own.',
+        minimum=1,
+        maximum=1048576,
+    )
     timeout: float = _declare(
         60.0,
         "Seconds after a task's end at which it is reported as TIMEOUT, on the steady clock.",
@@ -196,8 +222,12 @@ class MonitorParameters:
     queue_size: int = _declare(
         16, 'Tasks that may wait for inference; more are QUEUE_FULL.', minimum=1, maximum=1024
     )
-    provisional: bool = _declare(
-        False, 'Publish the first detection at once, as a provisional report.', dynamic=True
+    provisional_reports: str = _declare(
+        'none',
+        'Reports before the final one, marked provisional: none, one as soon as there is a first '
+        'detection (first), or that and one after each round (rounds).',
+        choices=('none', 'first', 'rounds'),
+        dynamic=True,
     )
     report_history: int = _declare(
         100, 'Reports kept for the get_report service.', minimum=1, maximum=10000
@@ -220,6 +250,7 @@ class MonitorParameters:
             _check(declaration, getattr(self, declaration.name))
         self.camera_configs()
         self.action_instructions()
+        self.explanations()
         self.episode_settings()
 
     def camera_configs(self) -> tuple[CameraConfig, ...]:
@@ -249,6 +280,22 @@ class MonitorParameters:
                 )
             pairs.append((pattern.strip(), text.strip()))
         return tuple(pairs)
+
+    def explanations(self) -> tuple[str, ...]:
+        """Return the usual explanations; raise ArmorError for too many or too long ones."""
+        texts = tuple(filter(None, self.usual_explanations))
+        if len(texts) > MAX_USUAL_EXPLANATIONS:
+            raise ArmorError(
+                f'usual_explanations has {len(texts)} entries; at most {MAX_USUAL_EXPLANATIONS} '
+                'are taken: keep the likeliest'
+            )
+        for text in texts:
+            if len(text) > MAX_TEXT_LENGTH:
+                raise ArmorError(
+                    f'usual_explanations: the entry that begins with {text[:40]!r} has '
+                    f'{len(text)} characters; at most {MAX_TEXT_LENGTH} are taken: shorten it'
+                )
+        return texts
 
     def episode_settings(self) -> EpisodeSettings:
         """Return what the episode recorder needs."""

@@ -54,6 +54,12 @@ def test_a_deadline_reaches_the_settings() -> None:
     assert MonitorParameters(deadline=1.5).refinement_settings().deadline == 1.5
 
 
+def test_usual_explanations_are_the_entries_that_are_not_empty() -> None:
+    assert MonitorParameters().explanations() == ()
+    given = MonitorParameters(usual_explanations=['', 'it fell', 'it slipped'])
+    assert given.explanations() == ('it fell', 'it slipped')
+
+
 def test_not_a_number_is_refused() -> None:
     with pytest.raises(ArmorError, match='timeout'):
         MonitorParameters(timeout=float('nan'))
@@ -74,6 +80,9 @@ def test_cameras_are_read_in_order() -> None:
         ({'cameras': ['a=/x', 'a=/y']}, 'twice'),
         ({'instructions': ['pick up']}, 'glob=text'),
         ({'quantization': '2bit'}, 'none, 8bit, 4bit'),
+        ({'provisional_reports': 'all'}, 'none, first, rounds'),
+        ({'usual_explanations': ['it fell'] * 65}, '65 entries; at most 64'),
+        ({'usual_explanations': ['x' * 2001]}, '2001 characters; at most 2000'),
         ({'pre_roll': 40.0, 'post_roll': 30.0}, 'buffer_seconds'),
     ],
 )

@@ -27,7 +27,7 @@ from armor_ros.episodes.diagnosis import ReportStatus, Verdict
 from armor_ros.episodes.task import TaskStatus
 from armor_ros.errors import ArmorError
 from armor_ros.node.conversions import to_nanoseconds
-from armor_ros.node.monitor import REPORT_QOS
+from armor_ros.node.reporter import REPORT_QOS
 
 SECOND = 1_000_000_000
 CAMERAS = ('front', 'wrist', 'overhead')

@@ -50,7 +50,7 @@ def _run(stop: threading.Event) -> int:
     except ExternalShutdownException:
         pass
     finally:
-        node.release()
+        node.shut_down()
         executor.shutdown()
         node.destroy_node()
     return 0

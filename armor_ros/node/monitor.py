@@ -5,41 +5,30 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.timer import Timer
 
-from armor_msgs.msg import FailureReport
 from armor_msgs.msg import TaskEvent as TaskEventMessage
-from armor_ros.episodes.config_hash import config_hash
-from armor_ros.episodes.diagnosis import ReportStatus
 from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.recorder import EpisodeRecorder
 from armor_ros.errors import ArmorError
-from armor_ros.node import reports
 from armor_ros.node.cameras import CameraSubscription, deserialize
 from armor_ros.node.conversions import event_from_message, image_from_message
 from armor_ros.node.declaration import declare, watch_changes
-from armor_ros.node.evidence import EvidencePublisher
 from armor_ros.node.health import DiagnosticsPublisher, Shield
 from armor_ros.node.inspection import inspect
+from armor_ros.node.lifecycle import GuardedLifecycleNode
+from armor_ros.node.reporter import Reporter
 from armor_ros.node.services import ReportServices
 from armor_ros.node.triggers import ActionWatch
-from armor_ros.node.verify import VerifyServer
 from armor_ros.parameters import MonitorParameters
 from armor_ros.serving.client import ClientEvent
-from armor_ros.serving.desk import Outcome, Progress, TaskDesk
+from armor_ros.serving.desk import TaskDesk
 from armor_ros.serving.managed import ManagedInference, ServerSettings
 
-REPORT_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=10,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 # Deep enough for a burst of task ends between two turns of the executor.
 EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 TICK_SECONDS = 0.05
@@ -47,7 +36,7 @@ GRAPH_SECONDS = 0.5
 DIAGNOSTICS_SECONDS = 1.0
 
 
-class Monitor(LifecycleNode):
+class Monitor(GuardedLifecycleNode):
     """
     Watches cameras and tasks, and publishes what really happened.
 
@@ -62,7 +51,7 @@ class Monitor(LifecycleNode):
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._events: queue.SimpleQueue[ClientEvent] = queue.SimpleQueue()
         self.shield = Shield(self)
-        self._wake = self.create_guard_condition(self.shield(self._drain_events))
+        self._news = self.create_guard_condition(self.shield(self._take_news))
         self.is_active = False
         self.cameras: list[CameraSubscription] = []
         self.last_message_ns: dict[str, int] = {}
@@ -73,42 +62,8 @@ class Monitor(LifecycleNode):
 
     # -- transitions ------------------------------------------------------------------------
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def configure(self) -> None:
         """Read the parameters and create topics, services and timers; no model yet."""
-        return self._guarded('configure', self._configure)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start inference, and take frames and tasks from now on."""
-        return self._guarded('activate', self._activate)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Answer what is open with CANCELED, and free the model."""
-        return self._guarded('deactivate', self._deactivate)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Drop all that configuring made."""
-        return self._guarded('clean up', self._cleanup)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Leave from any state."""
-        return self._guarded('shut down', self._shutdown)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to unconfigured after an error in a transition."""
-        return self._guarded('recover', self._shutdown)
-
-    def _guarded(self, what: str, transition: Callable[[], None]) -> TransitionCallbackReturn:
-        try:
-            transition()
-        except ArmorError as error:
-            self.get_logger().error(f'cannot {what}: {error}')
-            return TransitionCallbackReturn.FAILURE
-        except Exception as error:  # an illegal state must not take the process down
-            self.get_logger().error(f'cannot {what}: {type(error).__name__}: {error}')
-            return TransitionCallbackReturn.ERROR
-        return TransitionCallbackReturn.SUCCESS
-
-    def _configure(self) -> None:
         parameters = self.parameters
         cameras = parameters.camera_configs()
         if not cameras:
@@ -127,17 +82,12 @@ class Monitor(LifecycleNode):
         ]
         self.last_message_ns = {camera.name: time.monotonic_ns() for camera in cameras}
         self._actions = ActionWatch(self, self._watches, self.shield(self._on_status))
-        self._evidence = EvidencePublisher(self, parameters, REPORT_QOS)
-        self._history = reports.ReportHistory(parameters.report_history)
-        self._report_publisher = self.create_publisher(
-            FailureReport, 'armor/failure_report', REPORT_QOS
-        )
+        self._reporter = Reporter(self)
         self._event_subscription = self.create_subscription(
             TaskEventMessage, 'armor/task_event', self.shield(self._on_task_event), EVENT_QOS
         )
         self._diagnostics = DiagnosticsPublisher(self)
-        self._report_services = ReportServices(self, self._history)
-        self._verify = VerifyServer(self)
+        self._report_services = ReportServices(self, self._reporter.history)
         self._periodic = [
             self.create_timer(period, self.shield(callback), clock=self._steady_clock)
             for period, callback in (
@@ -148,7 +98,8 @@ class Monitor(LifecycleNode):
         ]
         self._on_graph()
 
-    def _activate(self) -> None:
+    def activate(self) -> None:
+        """Start inference, and take frames and tasks from now on."""
         parameters = self.parameters
         # Goals accepted before this moment are history; a simulated clock at 0 has not begun.
         self.recorder.reset(self.now_ns() or None)
@@ -160,31 +111,37 @@ class Monitor(LifecycleNode):
                 interpreter=parameters.interpreter,
                 server=parameters.server,
                 token_file=parameters.token_file,
+                max_streams=parameters.max_streams,
+                stream_megabytes=parameters.stream_megabytes,
             ),
             on_event=self._on_client_event,
             log=self._log_child,
             queue_size=parameters.queue_size,
             timeout=parameters.timeout,
+            usual_explanations=parameters.explanations(),
         )
         self.desk = TaskDesk(
             self.recorder,
             self.inference.client,
             lambda: self.parameters.refinement_settings(),
             time.monotonic_ns,
-            self._on_outcome,
-            self._on_progress,
+            self._reporter.finish,
+            self._reporter.progress,
             wait_seconds=parameters.post_roll + parameters.settle,
         )
         self.inference.start()
         self.is_active = True
 
-    def _deactivate(self) -> None:
+    def deactivate(self) -> None:
+        """Answer what is open with CANCELED, and free the model."""
         self.is_active = False
         self.desk.close()
+        self._reporter.publish_finished(wait=True)
         self.inference.close()
         self.recorder.reset()
 
-    def _cleanup(self) -> None:
+    def clean_up(self) -> None:
+        """Drop all that configuring made."""
         for timer in self._periodic:
             self.destroy_timer(timer)
         self._periodic = []
@@ -193,21 +150,16 @@ class Monitor(LifecycleNode):
         self.cameras = []
         self._actions.close()
         self._report_services.close()
-        self._verify.close()
+        self._reporter.close()
         self._diagnostics.close()
         self.destroy_subscription(self._event_subscription)
-        self.destroy_publisher(self._report_publisher)
-        self._evidence.close()
 
-    def _shutdown(self) -> None:
+    def shut_down(self) -> None:
+        """Leave the inference process and all topics, from any state."""
         if self.is_active:
-            self._deactivate()
+            self.deactivate()
         if self._periodic:
-            self._cleanup()
-
-    def release(self) -> None:
-        """Leave the inference process and all topics, before the node is destroyed."""
-        self._shutdown()
+            self.clean_up()
 
     # -- what comes in ----------------------------------------------------------------------
 
@@ -226,7 +178,9 @@ class Monitor(LifecycleNode):
         return self._actions.actions
 
     def _watches(self, action: str) -> bool:
-        return action != self._verify.name and self.parameters.episode_settings().watches(action)
+        return action != self._reporter.verify.name and self.parameters.episode_settings().watches(
+            action
+        )
 
     def _on_image(self, camera: str, stamp_ns: int, serialized: bytes, message_type: type) -> None:
         self.last_message_ns[camera] = time.monotonic_ns()
@@ -254,23 +208,29 @@ class Monitor(LifecycleNode):
         except ArmorError as error:
             self.get_logger().warning(f'task event refused: {error}')
 
-    def _on_client_event(self, event: ClientEvent) -> None:
-        """Take an event in the client's thread, and wake the executor for it."""
-        self._events.put(event)
-        self._wake.trigger()
+    def wake(self) -> None:
+        """Have the executor look at what other threads brought; from any thread."""
+        self._news.trigger()
 
-    def _drain_events(self) -> None:
+    def _on_client_event(self, event: ClientEvent) -> None:
+        """Take an event in the client's thread."""
+        self._events.put(event)
+        self.wake()
+
+    def _take_news(self) -> None:
         while not self._events.empty():
             event = self._events.get()
             if self.is_active:
                 self.desk.handle(event)
+        if self.is_active:
+            self._reporter.publish_finished()
 
     def _on_tick(self) -> None:
         now = self.now_ns()
         if now != self._last_now_ns:
             self._last_now_ns, self.clock_moved_ns = now, time.monotonic_ns()
         if self.is_active:
-            self._drain_events()
+            self._take_news()
             self.desk.tick(now)
 
     def _on_graph(self) -> None:
@@ -283,43 +243,3 @@ class Monitor(LifecycleNode):
 
     def _log_child(self, line: str) -> None:
         self.get_logger().info(f'[inference] {line}')
-
-    # -- what goes out ----------------------------------------------------------------------
-
-    def _on_progress(self, progress: Progress) -> None:
-        self._verify.progress(progress)
-        if progress.failure_probability is None or not self.parameters.provisional:
-            return
-        report = reports.provisional_report(
-            progress.episode, progress.failure_probability, self.now_ns(), reports.Timing()
-        )
-        self._publish(report)
-
-    def _on_outcome(self, outcome: Outcome) -> None:
-        timing = reports.Timing(outcome.queue_ns, outcome.inference_ns, outcome.total_ns)
-        now = self.now_ns()
-        try:
-            report = self._report_of(outcome, now, timing)
-        except Exception as error:  # a report that cannot be made is a report all the same
-            text = f'internal error: {type(error).__name__}: {error}'
-            status = ReportStatus.MODEL_ERROR
-            report = reports.unknown_report(outcome.episode, status, text, now, timing)
-        report.evidence_uri = self._evidence.show(outcome.episode)
-        self._publish(report)
-        self._verify.finish(report)
-
-    def _report_of(self, outcome: Outcome, now_ns: int, timing: reports.Timing) -> FailureReport:
-        diagnosis = outcome.diagnosis
-        if diagnosis is None:
-            return reports.unknown_report(
-                outcome.episode, outcome.status, outcome.text, now_ns, timing
-            )
-        digest = config_hash(
-            self.parameters.episode_settings(), diagnosis.settings, diagnosis.model
-        )
-        return reports.diagnosis_report(outcome.episode, diagnosis, digest, now_ns, timing)
-
-    def _publish(self, report: FailureReport) -> None:
-        self._history.add(report)
-        self._report_publisher.publish(report)
-        self.get_logger().info(reports.one_line(report))

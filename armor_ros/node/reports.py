@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -142,26 +143,31 @@ def one_line(report: FailureReport) -> str:
 
 
 class ReportHistory:
-    """The last reports, newest last, bounded in number."""
+    """
+    The last reports, bounded in number: ``size`` final ones, and as many provisional ones.
+
+    However many provisional reports come, they never cost a final one its place.
+    """
 
     def __init__(self, size: int) -> None:
-        self._reports: deque[FailureReport] = deque(maxlen=size)
+        self._numbers = itertools.count()
+        self._final: deque[tuple[int, FailureReport]] = deque(maxlen=size)
+        self._provisional: deque[tuple[int, FailureReport]] = deque(maxlen=size)
 
     def __len__(self) -> int:
-        return len(self._reports)
+        """Return the number of final reports."""
+        return len(self._final)
 
     def add(self, report: FailureReport) -> None:
-        """Keep a report; the oldest goes when the history is full."""
-        self._reports.append(report)
+        """Keep a report; the oldest of its kind goes when there are too many."""
+        kept = self._provisional if report.provisional else self._final
+        kept.append((next(self._numbers), report))
 
     def find(
         self, task_id: str = '', count: int = 1, include_provisional: bool = False
     ) -> list[FailureReport]:
         """Return at most ``count`` reports, newest first, of one task or (empty id) of any."""
-        found = [
-            report
-            for report in reversed(self._reports)
-            if (not task_id or report.task.task_id == task_id)
-            and (include_provisional or not report.provisional)
-        ]
+        kept = [*self._final, *self._provisional] if include_provisional else list(self._final)
+        kept.sort(key=lambda entry: entry[0], reverse=True)
+        found = [report for _, report in kept if not task_id or report.task.task_id == task_id]
         return found[:count]

@@ -37,10 +37,9 @@ from armor_ros.serving.messages import (
     Welcome,
 )
 from armor_ros.serving.protocol import decode, encode
-from armor_ros.serving.streams import MAX_STREAMS
+from armor_ros.serving.streams import MAX_STREAMS, MEGABYTE, STREAM_MEGABYTES
 from armor_ros.serving.worker import LoadedModel, ModelWorker
 
-MEGABYTE = 1024 * 1024
 HELLO_SECONDS = 5.0
 DELIVER_SECONDS = 5.0
 MAX_CONNECTIONS = 16
@@ -109,7 +108,8 @@ class InferenceServer:
     The application and its state; ``app`` is what an ASGI server runs.
 
     ``load`` is called in the model's thread once the server is up. With an empty ``token`` every
-    connection is taken. At most ``max_streams`` episodes are encoded while they happen.
+    connection is taken. At most ``max_streams`` episodes are encoded while they happen, into
+    ``stream_bytes`` in all.
     ``on_beyond_repair`` is called when only a new process can infer again.
     """
 
@@ -121,11 +121,12 @@ class InferenceServer:
         session_bytes: int = 1024 * MEGABYTE,
         total_bytes: int = 4096 * MEGABYTE,
         max_streams: int = MAX_STREAMS,
+        stream_bytes: int = STREAM_MEGABYTES * MEGABYTE,
         on_beyond_repair: Callable[[], None] | None = None,
     ) -> None:
         self._token = token
         self._store = FrameStore(session_bytes, total_bytes)
-        self._worker = ModelWorker(load, self._store, max_streams)
+        self._worker = ModelWorker(load, self._store, max_streams, stream_bytes)
         self._on_beyond_repair = on_beyond_repair
         self._connections: set[Connection] = set()
         self._greeting = 0

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,7 @@ class InferenceClient:
         timeout: float = 60.0,
         heartbeat: Heartbeat = Heartbeat(),  # noqa: B008 (immutable)
         stream_bytes: int = STREAM_BYTES,
+        usual_explanations: Sequence[str] = (),
         on_hung: Callable[[str], None] | None = None,
     ) -> None:
         """
@@ -82,6 +83,7 @@ class InferenceClient:
 
         ``queue_size`` bounds the sessions that are submitted and unanswered, ``timeout`` is in
         seconds from submit to answer, ``stream_bytes`` bounds frames on their way to the server.
+        ``usual_explanations`` are likely answers, the likeliest first, which make answers faster.
         ``on_hung`` is called from the client's thread when the server is there and silent.
         Raises ArmorError for a queue size or a time limit that is not positive.
         """
@@ -99,7 +101,13 @@ class InferenceClient:
         self._closed = False
         self._state, self._state_text = 'down', 'not connected yet'
         self._info: ModelInfo | None = None
-        self._ledger = Ledger(self._emit, self._stuck, queue_size=queue_size, timeout=timeout)
+        self._ledger = Ledger(
+            self._emit,
+            self._stuck,
+            queue_size=queue_size,
+            timeout=timeout,
+            usual_explanations=usual_explanations,
+        )
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread: threading.Thread | None = None

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from armor_ros.episodes.decoding import CompressedImage, RawImage
 from armor_ros.episodes.diagnosis import (
@@ -14,6 +15,7 @@ from armor_ros.episodes.diagnosis import (
     RefinementSettings,
     ReportStatus,
     Round,
+    diagnosis_of,
 )
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.goal_tracker import GoalState
@@ -59,13 +61,18 @@ class Progress:
     """
     News of a task on its way to its outcome.
 
-    All fields but the episode are empty when inference has just begun; then comes the first
-    detection, then the answers of each round.
+    ``failure_probability``, ``rounds`` and ``diagnosis`` are empty when inference has just begun;
+    then comes the first detection, then the answers of each round and what they, with those
+    before, amount to. Spans as in ``Outcome``.
     """
 
     episode: Episode
+    queue_ns: int
+    inference_ns: int
+    total_ns: int
     failure_probability: float | None = None
     rounds: tuple[Round, ...] = ()
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +80,9 @@ class _Submitted:
     episode: Episode
     ended_ns: int
     submitted_ns: int
+    started_ns: int = 0
+    settings: RefinementSettings | None = None
+    trace: tuple[Round, ...] = ()
 
 
 class TaskDesk:
@@ -180,11 +190,13 @@ class TaskDesk:
         if task is None or session is None:
             return
         if isinstance(event, Started):
-            self._on_progress(Progress(task.episode))
+            task.started_ns = self._steady()
+            self._on_progress(self._progress(task))
         elif isinstance(event, Detection):
-            self._on_progress(Progress(task.episode, event.failure_probability))
+            self._on_progress(self._progress(task, failure_probability=event.failure_probability))
         elif isinstance(event, RoundDone):
-            self._on_progress(Progress(task.episode, rounds=event.rounds))
+            diagnosis = self._diagnosis_so_far(task, event.rounds)
+            self._on_progress(self._progress(task, rounds=event.rounds, diagnosis=diagnosis))
         elif isinstance(event, Answer):
             del self._submitted[session]
             self._answer(task, event)
@@ -242,9 +254,31 @@ class TaskDesk:
         if session is None:
             session = str(next(self._numbers))
             self._client.open(session)
-        self._client.submit(session, task.episode, self._settings())
+        task.settings = self._settings()
+        self._client.submit(session, task.episode, task.settings)
         # only now: events of the session are handled after this turn of the thread
         self._submitted[session] = task
+
+    def _progress(self, task: _Submitted, **news: Any) -> Progress:
+        now = self._steady()
+        return Progress(
+            episode=task.episode,
+            queue_ns=task.started_ns - task.submitted_ns,
+            inference_ns=now - task.started_ns,
+            total_ns=now - task.ended_ns,
+            **news,
+        )
+
+    def _diagnosis_so_far(self, task: _Submitted, rounds: tuple[Round, ...]) -> Diagnosis | None:
+        """Return what a task's rounds amount to; None when the model has just been lost."""
+        # After a lack of memory refinement begins anew, with fewer trajectories.
+        before = [answer for answer in task.trace if answer.round < rounds[0].round]
+        task.trace = (*before, *rounds)
+        model = self._client.model
+        if model is None or task.settings is None:
+            return None
+        settings = dataclasses.replace(task.settings, trajectories=len(rounds))
+        return diagnosis_of(task.trace, settings, model)
 
     def _newest_stamps(self) -> dict[str, int]:
         counters = self._recorder.counters()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReportStatus
@@ -65,12 +65,14 @@ class Ledger:
         *,
         queue_size: int,
         timeout: float,
+        usual_explanations: Sequence[str] = (),
     ) -> None:
         """``on_stuck`` is called when the server does not end an unwanted inference."""
         self._emit = emit
         self._on_stuck = on_stuck
         self._queue_size = queue_size
         self._timeout = timeout
+        self._usual_explanations = tuple(usual_explanations)
         self._numbers = itertools.count(1)
         self._open: dict[str, Session] = {}
         self._submitted: dict[int, Session] = {}
@@ -203,7 +205,14 @@ class Ledger:
             if session.on_server or session.episode is None or session.settings is None:
                 continue
             try:
-                self._send(submit_message(session.number, session.episode, session.settings))
+                self._send(
+                    submit_message(
+                        session.number,
+                        session.episode,
+                        session.settings,
+                        self._usual_explanations,
+                    )
+                )
             except ProtocolError as error:
                 text = f'the episode cannot be sent: {error}'
                 self._remove(session)

@@ -22,6 +22,7 @@ from armor_ros.serving.events import (
     read_token,
 )
 from armor_ros.serving.link import Heartbeat
+from armor_ros.serving.streams import MAX_STREAMS, STREAM_MEGABYTES
 from armor_ros.serving.supervisor import START_SECONDS, Backoff, InferenceSupervisor
 
 __all__ = ['ManagedInference', 'ServerSettings']
@@ -45,7 +46,8 @@ class ServerSettings:
     Which model, and where it runs.
 
     With ``server`` ("host:port") empty a process is started here, by ``interpreter`` (empty: the
-    one that runs now). ``token_file`` holds the secret of a server elsewhere.
+    one that runs now), and ``max_streams`` tasks, of ``stream_megabytes`` in all, are encoded
+    while they run. ``token_file`` holds the secret of a server elsewhere.
     """
 
     checkpoint: str = ''
@@ -54,6 +56,8 @@ class ServerSettings:
     interpreter: str = ''
     server: str = ''
     token_file: str = ''
+    max_streams: int = MAX_STREAMS
+    stream_megabytes: int = STREAM_MEGABYTES
 
 
 class ManagedInference:
@@ -72,6 +76,7 @@ class ManagedInference:
         *,
         queue_size: int = 16,
         timeout: float = 60.0,
+        usual_explanations: Sequence[str] = (),
         heartbeat: Heartbeat = Heartbeat(),  # noqa: B008 (immutable)
         backoff: Backoff = Backoff(),  # noqa: B008 (immutable)
         make_command: Callable[[str], Sequence[str]] | None = None,
@@ -102,6 +107,7 @@ class ManagedInference:
             self._handle,
             queue_size=queue_size,
             timeout=timeout,
+            usual_explanations=usual_explanations,
             heartbeat=heartbeat,
             on_hung=self._kill,
         )
@@ -183,6 +189,8 @@ def server_command(settings: ServerSettings, unix_path: str) -> list[str]:
         f'--checkpoint={settings.checkpoint}',
         f'--quantization={settings.quantization}',
         f'--device={settings.device}',
+        f'--max-streams={settings.max_streams}',
+        f'--stream-megabytes={settings.stream_megabytes}',
         f'--unix={unix_path}',
         '--exit-with-parent',
     ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,12 @@ def frame_message(session: int, camera: str, stamp_ns: int, frame: npt.NDArray[n
     return Frame(session, camera, int(stamp_ns), height, width, frame.tobytes())
 
 
-def submit_message(session: int, episode: Episode, settings: RefinementSettings) -> Submit:
+def submit_message(
+    session: int,
+    episode: Episode,
+    settings: RefinementSettings,
+    usual_explanations: Sequence[str] = (),
+) -> Submit:
     """Describe an episode without its pixels."""
     return Submit(
         session=session,
@@ -38,6 +43,7 @@ def submit_message(session: int, episode: Episode, settings: RefinementSettings)
         fps=episode.fps,
         clips=tuple(_clip_manifest(clip) for clip in episode.clips),
         settings=settings,
+        usual_explanations=tuple(usual_explanations),
     )
 
 

@@ -24,7 +24,7 @@ from armor_ros.episodes.diagnosis import (
 from armor_ros.episodes.episode import CameraEvidence
 from armor_ros.episodes.task import TaskEvent
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + 1024 * 1024
 MAX_FRAMES_PER_CLIP = 65_536
@@ -92,7 +92,12 @@ class ClipManifest:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A finished episode to diagnose: all of ``Episode`` but the pixels."""
+    """
+    A finished episode to diagnose: all of ``Episode`` but the pixels.
+
+    ``usual_explanations`` are likely answers, the likeliest first; they make the answer faster,
+    never different.
+    """
 
     session: int
     task: TaskEvent
@@ -104,6 +109,7 @@ class Submit:
     fps: float
     clips: tuple[ClipManifest, ...]
     settings: RefinementSettings
+    usual_explanations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

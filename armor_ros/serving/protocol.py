@@ -12,7 +12,8 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from armor_ros.episodes.diagnosis import Diagnosis
+from armor_ros.episodes.diagnosis import MAX_USUAL_EXPLANATIONS, Diagnosis
+from armor_ros.episodes.text import MAX_TEXT_LENGTH
 from armor_ros.serving.codec import MAX_STRING_LENGTH, ProtocolError, from_plain, to_plain
 from armor_ros.serving.messages import (
     MAX_CAMERAS,
@@ -105,6 +106,8 @@ def check(message: Message) -> None:
     elif isinstance(message, Detection):
         _check_probability(message.failure_probability)
     elif isinstance(message, RoundDone):
+        if not message.rounds:
+            raise ProtocolError('RoundDone.rounds is empty, and must have one answer at least')
         for entry in message.rounds:
             _check_probability(entry.failure_probability)
     elif isinstance(message, Result):
@@ -129,6 +132,12 @@ def _check_submit(message: Submit) -> None:
         stamps = np.frombuffer(clip.stamps, '<i8')
         if (stamps[1:] <= stamps[:-1]).any():
             raise ProtocolError('the stamps of a clip must increase strictly')
+    usual = message.usual_explanations
+    if len(usual) > MAX_USUAL_EXPLANATIONS or any(len(text) > MAX_TEXT_LENGTH for text in usual):
+        raise ProtocolError(
+            f'{len(usual)} usual explanations; at most {MAX_USUAL_EXPLANATIONS} of '
+            f'{MAX_TEXT_LENGTH} characters each are taken'
+        )
     settings = message.settings
     for name, value, low, high in (
         ('rounds', settings.rounds, 1, 255),

@@ -19,10 +19,10 @@ from pathlib import Path
 import uvicorn
 
 from armor_ros.errors import ArmorError
-from armor_ros.serving.app import MEGABYTE, InferenceServer
+from armor_ros.serving.app import InferenceServer
 from armor_ros.serving.events import read_token
 from armor_ros.serving.messages import MAX_MESSAGE_BYTES
-from armor_ros.serving.streams import MAX_STREAMS
+from armor_ros.serving.streams import MAX_STREAMS, MEGABYTE, STREAM_MEGABYTES
 from armor_ros.serving.worker import LoadedModel
 
 _logger = logging.getLogger(__name__)
@@ -90,6 +90,13 @@ def make_parser() -> argparse.ArgumentParser:
         f'model (default: {MAX_STREAMS}; 0: all is done when a task has ended)',
     )
     parser.add_argument(
+        '--stream-megabytes',
+        type=int,
+        default=STREAM_MEGABYTES,
+        help='bound of what running tasks hold encoded, in MiB; what does not fit is encoded when '
+        f'a task has ended (default: {STREAM_MEGABYTES})',
+    )
+    parser.add_argument(
         '--exit-with-parent',
         action='store_true',
         help='end when standard input closes or the parent process dies (for supervisors)',
@@ -138,8 +145,11 @@ def serve(load: Callable[[], LoadedModel], options: argparse.Namespace) -> None:
             f'--session-megabytes ({options.session_megabytes}) must be at least 1, and '
             f'--total-megabytes ({options.total_megabytes}) not smaller'
         )
-    if options.max_streams < 0:
-        raise ArmorError(f'--max-streams ({options.max_streams}) must be at least 0')
+    if options.max_streams < 0 or options.stream_megabytes < 0:
+        raise ArmorError(
+            f'--max-streams ({options.max_streams}) and --stream-megabytes '
+            f'({options.stream_megabytes}) must be at least 0'
+        )
     token = read_token(options.token_file) if options.token_file else ''
     if options.host and not token:
         raise ArmorError(
@@ -171,6 +181,7 @@ def _run(
         session_bytes=options.session_megabytes * MEGABYTE,
         total_bytes=options.total_megabytes * MEGABYTE,
         max_streams=options.max_streams,
+        stream_bytes=options.stream_megabytes * MEGABYTE,
         on_beyond_repair=give_up,
     )
     server = uvicorn.Server(

@@ -18,8 +18,10 @@ from armor_ros.episodes.diagnosis import InputMode
 from armor_ros.serving.frame_store import Checksum, FrameStore, ServerSession, named_frames
 from armor_ros.serving.messages import Submit
 
-# Each holds keys and values of up to some ten thousand tokens.
+MEGABYTE = 1024 * 1024
+# Each holds keys and values of up to some ten thousand tokens, of 56 KiB each in a 7B model.
 MAX_STREAMS = 4
+STREAM_MEGABYTES = 4096
 # Frames that a stream is given ahead of its steps; the others wait in the store.
 FRAMES_AHEAD = 8
 
@@ -32,6 +34,14 @@ class Stream(Protocol):
     @property
     def waiting(self) -> int:
         """Frames pushed and not encoded yet."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held beside the frames that wait."""
+
+    @property
+    def nbytes_after_step(self) -> int:
+        """What ``nbytes`` may be after the next ``step``, at most."""
 
     def push(self, stamp_ns: int, frame: npt.NDArray[np.uint8]) -> bool:
         """Take a frame; return False when it is not taken."""
@@ -55,14 +65,16 @@ class _Growing:
     stream: Stream
     pushed: dict[int, Checksum] = field(default_factory=dict)
     turn: int = 0
+    was_held_back: bool = False
 
 
 class StreamPool:
     """
-    At most ``limit`` open streams; all methods belong to the model's thread.
+    At most ``limit`` open streams of ``max_bytes``; all methods belong to the model's thread.
 
-    Whatever happens to a stream costs time, never an answer: it is closed, and the episode is
-    encoded at its end.
+    A stream that would grow beyond the room there is waits until another ends; what it could not
+    take is encoded at the episode's end. Whatever happens to a stream costs time, never an
+    answer: it is closed, and the episode is encoded at its end.
     """
 
     def __init__(
@@ -71,18 +83,25 @@ class StreamPool:
         input_mode: InputMode,
         store: FrameStore,
         limit: int = MAX_STREAMS,
+        max_bytes: int = STREAM_MEGABYTES * MEGABYTE,
     ) -> None:
         """``input_mode`` is the checkpoint's."""
         self._open_stream = open_stream
         self._input_mode = input_mode
         self._store = store
         self._limit = limit
+        self._max_bytes = max_bytes
         self._growing: dict[ServerSession, _Growing] = {}
         self._turns = itertools.count(1)
 
     def __len__(self) -> int:
         """Return the number of open streams."""
         return len(self._growing)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all streams hold."""
+        return sum(growing.stream.nbytes for growing in self._growing.values())
 
     def step(self, sessions: Iterable[ServerSession]) -> bool:
         """
@@ -103,14 +122,15 @@ class StreamPool:
 
     def take(self, session: ServerSession, submit: Submit) -> Stream | None:
         """
-        Return the stream of a finished episode, which the caller is to close; None without.
+        Return the stream of a finished episode, which the caller is to close.
 
-        A stream that was given other pixels than the episode's is closed instead.
+        One that was given other pixels than the episode's is closed, and replaced by an empty one
+        (see ``late``).
         """
         self.drop_stopped()
         growing = self._growing.pop(session, None)
         if growing is None:
-            return None
+            return self.late(session)
         named = {
             stamp: checksum
             for clip in submit.clips
@@ -120,8 +140,21 @@ class StreamPool:
         if any(named.get(stamp, known) != known for stamp, known in growing.pushed.items()):
             _logger.warning("the frames that were streamed are not the episode's")
             _close(growing.stream)
-            return None
+            return self.late(session)
         return growing.stream
+
+    def late(self, session: ServerSession) -> Stream | None:
+        """
+        Return an empty stream for an episode that was to be encoded while it happened.
+
+        With it the answer tells how much was left to the end. None for all other episodes.
+        """
+        view = session.view
+        if view is None or (view.input_mode or self._input_mode) is not InputMode.CLIP:
+            return None
+        with contextlib.suppress(Exception):
+            return self._open_stream(fps=view.fps, camera=view.camera)
+        return None
 
     def drop_stopped(self) -> None:
         """Close the streams of sessions that nobody wants any more."""
@@ -142,6 +175,8 @@ class StreamPool:
         if growing is None:
             return False
         self._feed(session, growing)
+        if growing.stream.waiting and not self._has_room(growing):
+            return False
         if not growing.stream.step():
             return False
         growing.turn = next(self._turns)
@@ -160,6 +195,21 @@ class StreamPool:
         growing = _Growing(self._open_stream(fps=view.fps, camera=view.camera))
         self._growing[session] = growing
         return growing
+
+    def _has_room(self, growing: _Growing) -> bool:
+        """Whether a stream may take a step; says once when it may not."""
+        stream = growing.stream
+        if self.nbytes - stream.nbytes + stream.nbytes_after_step <= self._max_bytes:
+            return True
+        if not growing.was_held_back:
+            growing.was_held_back = True
+            _logger.warning(
+                'running tasks hold %d MiB encoded, and may hold %d: the rest is encoded when a '
+                'task has ended; allow more with --stream-megabytes',
+                self.nbytes // MEGABYTE,
+                self._max_bytes // MEGABYTE,
+            )
+        return False
 
     def _feed(self, session: ServerSession, growing: _Growing) -> None:
         """Give the stream the next frames."""

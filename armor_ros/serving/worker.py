@@ -24,7 +24,14 @@ from armor_ros.serving.messages import (
     ServerMessage,
 )
 from armor_ros.serving.protocol import encode
-from armor_ros.serving.streams import MAX_STREAMS, Stream, StreamOpener, StreamPool
+from armor_ros.serving.streams import (
+    MAX_STREAMS,
+    MEGABYTE,
+    STREAM_MEGABYTES,
+    Stream,
+    StreamOpener,
+    StreamPool,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -49,12 +56,17 @@ class ModelWorker:
     """Runs ``load``, then diagnoses, in a thread of its own; a model's error becomes an answer."""
 
     def __init__(
-        self, load: Callable[[], LoadedModel], store: FrameStore, max_streams: int = MAX_STREAMS
+        self,
+        load: Callable[[], LoadedModel],
+        store: FrameStore,
+        max_streams: int = MAX_STREAMS,
+        stream_bytes: int = STREAM_MEGABYTES * MEGABYTE,
     ) -> None:
-        """``max_streams`` bounds the episodes that are encoded while they happen."""
+        """``max_streams`` and ``stream_bytes`` bound what is encoded while it happens."""
         self._load = load
         self._store = store
         self._max_streams = max_streams
+        self._stream_bytes = stream_bytes
         self._model: LoadedModel | None = None
         self._streams: StreamPool | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix='armor-model')
@@ -97,7 +109,11 @@ class ModelWorker:
             self._model = self._load()
             if self._model.open_stream is not None and self._max_streams:
                 self._streams = StreamPool(
-                    self._model.open_stream, self._model.input_mode, self._store, self._max_streams
+                    self._model.open_stream,
+                    self._model.input_mode,
+                    self._store,
+                    self._max_streams,
+                    self._stream_bytes,
                 )
             state = ModelState('ready', '', self._model.info)
             encode(state)
@@ -148,15 +164,20 @@ class ModelWorker:
         episode = self._store.take_episode(session)
 
         def diagnose(stream: Stream | None) -> Diagnosis:
-            return model.diagnose(
-                episode,
-                submit.settings,
-                stream=stream,
-                deadline=max(0.0, end - time.monotonic()) if deadline else None,
-                on_round=lambda rounds: post(encode(RoundDone(number, tuple(rounds)))),
-                on_detection=lambda value: post(encode(Detection(number, float(value)))),
-                should_stop=session.stop.is_set,
-            )
+            try:
+                return model.diagnose(
+                    episode,
+                    submit.settings,
+                    stream=stream,
+                    deadline=max(0.0, end - time.monotonic()) if deadline else None,
+                    on_round=lambda rounds: post(encode(RoundDone(number, tuple(rounds)))),
+                    on_detection=lambda value: post(encode(Detection(number, float(value)))),
+                    should_stop=session.stop.is_set,
+                    usual_explanations=submit.usual_explanations,
+                )
+            finally:
+                if stream is not None:
+                    stream.close()
 
         try:
             diagnosis = diagnose(stream)
@@ -166,15 +187,12 @@ class ModelWorker:
                 raise
             error.__traceback__ = None
             is_reduced = True
-        finally:
-            if stream is not None:
-                stream.close()
         if is_reduced and self._streams:
             # Other episodes' streams are not to change the answer on this one.
             _logger.warning('memory ran out: all streams are closed, and inference begins anew')
             self._streams.close()
             _release_memory()
-            diagnosis = diagnose(None)
+            diagnosis = diagnose(self._streams.late(session))
         return Result(number, diagnosis, time.monotonic() - started)
 
 

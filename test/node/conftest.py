@@ -247,4 +247,4 @@ def monitor(ros: Any, shared_server: dict[str, str], tmp_path: Path) -> Iterator
     factory = MonitorFactory(ros, shared_server, tmp_path / 'data')
     yield factory
     for node in factory.monitors:
-        node.release()
+        node.shut_down()

@@ -192,7 +192,7 @@ def test_a_label_becomes_a_record(robot: Any, monitor: Any, tmp_path: Any) -> No
 
 
 def test_the_first_detection_is_published_if_asked_for(robot: Any, monitor: Any) -> None:
-    monitor(provisional=True)
+    monitor(provisional_reports='first')
     robot.add_camera('/front/image_raw/compressed')
     robot.wait_until_ready()
     robot.run_task('a', seconds=0.8)
@@ -202,3 +202,41 @@ def test_the_first_detection_is_published_if_asked_for(robot: Any, monitor: Any)
     assert first.task == last.task
     assert first.failure_probability == pytest.approx(last.trace[0].failure_probability)
     assert first.explanation == ''
+    assert (first.rounds, last.rounds) == (0, len(last.trace) // last.trajectories)
+
+
+def test_each_round_is_published_if_asked_for(robot: Any, monitor: Any) -> None:
+    from armor_msgs.srv import GetReport
+
+    monitor(provisional_reports='rounds', tolerance=0.0, report_history=2)
+    robot.add_camera('/front/image_raw/compressed')
+    robot.wait_until_ready()
+    for count, name in enumerate('ab', start=1):
+        robot.run_task(name, seconds=0.8)
+        robot.wait_for_reports(count)
+    robot.hold(0.3)
+    mine = [report for report in robot.reports if report.task.task_id == 'a']
+    last = mine[-1]
+    assert [report.provisional for report in mine] == [True] * (1 + last.rounds) + [False]
+    assert [report.rounds for report in mine] == [*range(1 + last.rounds), last.rounds]
+    for report in mine[1:-1]:
+        assert report.trace == last.trace[: report.rounds * report.trajectories]
+        selected = report.trace[report.selected]
+        assert selected.round == report.rounds - 1
+        assert report.explanation == selected.explanation
+        assert report.combined_entropy == selected.combined_entropy
+        assert (report.weights_hash, report.config_hash) == (last.weights_hash, last.config_hash)
+    spent = [report.inference_time for report in mine]
+    assert sorted(spent, key=lambda time: (time.sec, time.nanosec))[0] == spent[0]
+
+    # those on the way do not stand before the last words, nor take their place
+    client = robot.node.create_client(GetReport, 'armor/get_report')
+
+    def ask(**request: Any) -> list[Any]:
+        call = client.call_async(GetReport.Request(max_count=9, **request))
+        robot.ros.spin_until(call.done)
+        return call.result().reports
+
+    assert [report.task.task_id for report in ask()] == ['b', 'a']
+    assert ask(task_id='a') == [last]
+    assert [r.provisional for r in ask(include_provisional=True)] == [False, True, True, False]

@@ -147,6 +147,10 @@ def test_the_history_is_bounded_and_newest_first() -> None:
         history.add(report_of(DIAGNOSIS, episode))
     history.add(provisional_report(EPISODE, 0.1, 0, Timing()))
     assert len(history) == 3
-    assert [report.task.task_id for report in history.find(count=9)] == ['d', 'c']
+    assert [report.task.task_id for report in history.find(count=9)] == ['d', 'c', 'b']
     assert history.find('a') == []
+    assert [r.provisional for r in history.find(count=2, include_provisional=True)] == [
+        True,
+        False,
+    ]
     assert history.find('a', include_provisional=True)[0].provisional

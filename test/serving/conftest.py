@@ -113,6 +113,7 @@ class LocalServer:
         self.path = path
         self.gate = threading.Event()
         self.episodes = []
+        self.options = []
         self.inference = InferenceServer(load or self._load, **options)
         self._server = None
         self._thread = None
@@ -151,6 +152,7 @@ class LocalServer:
 
     def _diagnose(self, episode, settings, **callbacks):
         self.episodes.append(episode)
+        self.options.append(callbacks)
         if episode.task.name == 'gate':
             while not self.gate.wait(0.01):
                 if callbacks['should_stop']():

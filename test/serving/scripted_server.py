@@ -44,6 +44,7 @@ def diagnose(
     on_round=None,
     on_detection=None,
     should_stop=None,
+    usual_explanations=(),
 ):
     name = episode.task.name
     value = digest(episode)

@@ -58,6 +58,15 @@ def test_a_task_is_answered_with_its_progress_in_order(server, make_client, even
     assert client.model == INFO
 
 
+def test_usual_explanations_reach_the_model(server, make_client, events):
+    usual = ('the can slipped', 'the robot did "it"\n')
+    client = make_client(usual_explanations=usual)
+    client.submit('a', make_episode(), SETTINGS)
+    answer = events.wait(Answer, 'a').diagnosis
+    assert server.options[0]['usual_explanations'] == usual
+    assert answer.settings == SETTINGS
+
+
 @pytest.mark.parametrize('streamed', [0, 3, 100])
 def test_the_server_gets_the_same_episode_however_much_was_streamed(
     server, make_client, events, streamed

@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 
 from armor_ros.episodes.decoding import RawImage
-from armor_ros.episodes.diagnosis import RefinementSettings, ReportStatus
+from armor_ros.episodes.diagnosis import (
+    ModelInfo,
+    RefinementSettings,
+    ReportStatus,
+    ReturnPolicy,
+    Round,
+    Verdict,
+)
 from armor_ros.episodes.recorder import CameraConfig, EpisodeRecorder
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.serving.desk import STALLED_CLOCK_SECONDS, Outcome, Progress, TaskDesk
-from armor_ros.serving.events import Detection, NoAnswer, Started
+from armor_ros.serving.events import Detection, NoAnswer, RoundDone, Started
 
 SECOND = 10**9
 SETTLE = 0.5
@@ -26,7 +33,7 @@ class RecordingClient:
     """Writes down what the desk asks of inference, and answers nothing."""
 
     calls: list[tuple[str, ...]] = field(default_factory=list)
-
+    model: ModelInfo | None = None
     views: list[tuple[str, float]] = field(default_factory=list)
 
     def open(
@@ -135,6 +142,55 @@ def test_an_answer_is_handed_on_once_and_late_words_pass_by(scene: Scene) -> Non
     assert (outcome.status, outcome.text) == (ReportStatus.TIMEOUT, 'too late')
     assert outcome.total_ns == SECOND
     assert scene.desk.waiting == 0
+
+
+def answer(index: int, trajectory: int, doubt: float, probability: float = 0.9) -> Round:
+    words = f'words {index}.{trajectory}'
+    return Round(index, trajectory, probability, probability > 0.5, words, 0.1, 0.2, doubt, False)
+
+
+@pytest.mark.parametrize(
+    ('policy', 'selected'), [(ReturnPolicy.LAST, [1, 2, 1]), (ReturnPolicy.BEST, [1, 1, 1])]
+)
+def test_each_round_gives_the_answer_so_far(
+    scene: Scene, policy: ReturnPolicy, selected: list[int]
+) -> None:
+    scene.settings = RefinementSettings(return_policy=policy, trajectories=2, seed=5)
+    scene.client.model = ModelInfo('m', 'r', 'none', 'abc', True)
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    scene.event(TaskPhase.END)
+    scene.film(SETTLE + 0.2)
+    session = scene.client.named('submit')[0][1]
+    scene.steady += SECOND
+    scene.desk.handle(Started(session))
+    first = (answer(0, 0, 0.6), answer(0, 1, 0.4))
+    second = (answer(1, 0, 0.5, 0.2), answer(1, 1, 0.7, 0.2))
+    for rounds in (first, second, first):  # refinement may begin anew for want of memory
+        scene.steady += SECOND
+        scene.desk.handle(RoundDone(session, rounds))
+    so_far = [progress.diagnosis for progress in scene.progress[1:]]
+    assert [diagnosis.selected for diagnosis in so_far] == selected
+    assert [diagnosis.trace for diagnosis in so_far] == [first, (*first, *second), first]
+    assert [diagnosis.rounds for diagnosis in so_far] == [1, 2, 1]
+    assert so_far[0].explanation == 'words 0.1'
+    assert so_far[1].verdict is (
+        Verdict.SUCCESS if policy is ReturnPolicy.LAST else Verdict.FAILURE
+    )
+    assert {diagnosis.settings for diagnosis in so_far} == {scene.settings}
+    assert [progress.inference_ns for progress in scene.progress] == [
+        count * SECOND for count in range(4)
+    ]
+    (waited,) = {progress.queue_ns for progress in scene.progress}
+    assert SECOND <= waited < 2 * SECOND
+    assert scene.progress[3].total_ns > 4 * SECOND
+    # with fewer trajectories than were asked for, and without a model to name
+    scene.desk.handle(RoundDone(session, first[:1]))
+    assert scene.progress[-1].diagnosis.settings.trajectories == 1
+    scene.client.model = None
+    scene.desk.handle(RoundDone(session, first))
+    assert scene.progress[-1].diagnosis is None
+    assert scene.progress[-1].rounds == first
 
 
 def test_a_clock_that_stands_still_does_not_hold_a_task_back(scene: Scene) -> None:

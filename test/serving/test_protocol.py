@@ -68,10 +68,10 @@ MESSAGES = st.one_of(
     st.builds(messages.Hello, INTEGERS, TEXTS),
     FRAMES,
     st.builds(
-        lambda session, frames, seed, values: submit_message(
-            session, make_episode(frames=frames, seed=seed), values
+        lambda session, frames, seed, values, usual: submit_message(
+            session, make_episode(frames=frames, seed=seed), values, usual
         ),
-        INTEGERS, st.integers(0, 4), st.integers(0, 99), SETTINGS,
+        INTEGERS, st.integers(0, 4), st.integers(0, 99), SETTINGS, st.lists(TEXTS, max_size=3),
     ),
     st.builds(
         messages.Open,
@@ -208,6 +208,9 @@ def changed_clip(**changes):
         (dataclasses.replace(SUBMIT, settings=RefinementSettings(rounds=10**6)), 'rounds'),
         (dataclasses.replace(SUBMIT, settings=RefinementSettings(temperature=-1.0)), 'temp'),
         (dataclasses.replace(SUBMIT, settings=RefinementSettings(deadline=-1.0)), 'deadline'),
+        (dataclasses.replace(SUBMIT, usual_explanations=('x',) * 65), 'at most 64'),
+        (dataclasses.replace(SUBMIT, usual_explanations=('x' * 2001,)), 'of 2000 characters'),
+        (messages.RoundDone(1, ()), 'rounds is empty'),
         (messages.Open(1, 'front', None, 0.0), 'fps is 0.0'),
         (messages.Open(1, 'front', None, float('inf')), 'fps is inf'),
     ],

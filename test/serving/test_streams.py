@@ -83,6 +83,11 @@ class ScriptedStream:
         self.most_waiting = 0
         self.waiting = 0
         self.closed = 0
+        self.nbytes = 0
+
+    @property
+    def nbytes_after_step(self):
+        return self.nbytes + 100
 
     def push(self, stamp_ns, frame):
         self.on_push(self)
@@ -96,11 +101,12 @@ class ScriptedStream:
         if self.waiting < 2:
             return False
         self.waiting -= 2
+        self.nbytes += 100
         return True
 
     def close(self):
         self.closed += 1
-        self.waiting = 0
+        self.waiting = self.nbytes = 0
 
 
 class ScriptedModel:
@@ -213,12 +219,12 @@ def test_a_stream_that_raises_costs_time_only(
     client.open('sound', FRONT, FPS)
     push_all(client, 'sound', episode)
     wait_until_encoded(server, sessions=1, frames=8)
-    for name, late in (('broken', 0), ('sound', 0)):
+    for name, late in (('broken', 8), ('sound', 0)):
         client.submit(name, episode, FRONT)
         diagnosis = events.wait(Answer, name).diagnosis
         assert_same_answer(diagnosis, expected_of(model, episode))
         assert diagnosis.late_frames == late
-    assert len(opened) == 2
+    assert len(opened) == 3
     assert client.state == 'ready'
 
 
@@ -238,7 +244,9 @@ def test_pixels_that_were_not_those_submitted_are_never_looked_at(
         client.push('a', 'front', int(stamp), frame)
     wait_until_encoded(server, sessions=1, frames=6)
     client.submit('a', episode, FRONT)
-    assert_same_answer(events.wait(Answer, 'a').diagnosis, expected_of(model, episode))
+    diagnosis = events.wait(Answer, 'a').diagnosis
+    assert_same_answer(diagnosis, expected_of(model, episode))
+    assert diagnosis.late_frames == 6
 
 
 @pytest.mark.parametrize('streamed', [slice(0, 0), slice(3, 9), slice(0, 5), slice(0, 9, 2)])
@@ -474,7 +482,8 @@ def test_memory_that_other_streams_hold_does_not_change_the_answer(
     scripted = ScriptedModel()
 
     def short_of_memory(episode, settings, **options):
-        if any(not stream.closed for stream in scripted.streams):
+        own = options['stream']
+        if any(not stream.closed for stream in scripted.streams if stream is not own):
             if how == 'refused':
                 raise MemoryError
             settings = dataclasses.replace(settings, trajectories=1)
@@ -544,14 +553,14 @@ def fill(store, number, episode, count=None):
     return store.find(OWNER, number)
 
 
-def make_pool(store, *, limit=4, make_stream=ScriptedStream):
+def make_pool(store, *, limit=4, max_bytes=10**9, make_stream=ScriptedStream):
     streams = []
 
     def open_stream(**_):
         streams.append(make_stream())
         return streams[-1]
 
-    return StreamPool(open_stream, InputMode.CLIP, store, limit), streams
+    return StreamPool(open_stream, InputMode.CLIP, store, limit, max_bytes), streams
 
 
 def test_sessions_take_turns():
@@ -568,6 +577,65 @@ def test_sessions_take_turns():
         pass
     assert [len(stream.pushed) for stream in streams] == [40, 40, 40]
     assert not pool.step(sessions)
+
+
+def test_streams_are_bounded_in_bytes_and_wait_for_room(caplog):
+    store = FrameStore(10**6, 10**6)
+    episode = make_episode(frames=12)
+    sessions = [fill(store, number, episode) for number in range(2)]
+    pool, streams = make_pool(store, max_bytes=500)
+    while pool.step(store.viewed()):
+        assert pool.nbytes <= 500
+    # five steps of two frames in all; what is left waits for the others' end
+    assert [stream.nbytes for stream in streams] == [300, 200]
+    assert len([record for record in caplog.records if '--stream-megabytes' in record.msg]) == 2
+    store.submit(OWNER, submit_message(0, episode, FRONT))
+    pool.take(sessions[0], submit_message(0, episode, FRONT))
+    while pool.step(store.viewed()):
+        assert pool.nbytes <= 500
+    assert [stream.nbytes for stream in streams] == [300, 500]
+    pool.close()
+    assert pool.nbytes == 0
+
+
+def test_an_episode_that_was_not_streamed_is_late_only_if_it_was_to_be():
+    store = FrameStore(10**6, 10**6)
+    episode = make_episode(frames=6)
+    pool, streams = make_pool(store, limit=0)
+    submit = submit_message(1, episode, FRONT)
+    announced = fill(store, 1, episode)
+    assert not pool.step([announced])
+    assert pool.take(announced, submit) is streams[0]
+    unannounced, _ = store.submit(OWNER, submit_message(2, episode, FRONT))
+    assert pool.take(unannounced, submit) is None
+    store.open(OWNER, messages.Open(3, 'front', InputMode.COLLAGE, FPS))
+    assert pool.take(store.find(OWNER, 3), submit) is None
+
+    def refuse():
+        raise MemoryError
+
+    pool, _ = make_pool(store, make_stream=refuse)
+    assert pool.take(announced, submit) is None
+
+
+@pytest.mark.parametrize(('spare', 'late'), [(-1, {11}), (0, {9, 7, 5, 3})])
+def test_what_there_was_no_room_for_is_told(model, make_server, make_client, events, spare, late):
+    from armor_ros.inference.diagnoser import Diagnoser
+
+    one_step = Diagnoser(model).open_stream(fps=FPS).nbytes_after_step
+    server = make_server(lambda: real_model(model), stream_bytes=one_step + spare).start()
+    client = make_client(timeout=120)
+    events.wait(ModelReady)
+    episode = make_episode('put', frames=11, size=(56, 56))
+    client.open('a', FRONT, FPS)
+    push_all(client, 'a', episode)
+    wait_for(lambda: any(each.was_held_back for each in pool_of(server)._growing.values()))
+    assert (pool_of(server).nbytes > 0) == (spare == 0)
+    assert pool_of(server).nbytes <= one_step + spare
+    client.submit('a', episode, FRONT)
+    diagnosis = events.wait(Answer, 'a').diagnosis
+    assert_same_answer(diagnosis, expected_of(model, episode))
+    assert diagnosis.late_frames in late
 
 
 def test_a_streamed_frame_is_held_once_only():
@@ -617,8 +685,9 @@ def test_a_submitted_session_is_stepped_no_more_and_gives_its_stream_once():
     store.submit(OWNER, submit)
     assert store.viewed() == []
     assert pool.take(session, submit) is stream
-    assert pool.take(session, submit) is None
+    assert pool.take(session, submit) is streams[1]
     assert not stream.closed
+    assert streams[1].pushed == []
 
 
 def test_a_stream_of_other_pixels_is_closed_instead_of_given():
@@ -627,8 +696,10 @@ def test_a_stream_of_other_pixels_is_closed_instead_of_given():
     pool, streams = make_pool(store)
     assert pool.step([session])
     (stream,) = streams
-    assert pool.take(session, submit_message(1, make_episode(frames=6, seed=2), FRONT)) is None
+    other = submit_message(1, make_episode(frames=6, seed=2), FRONT)
+    assert pool.take(session, other) is streams[1]
     assert stream.closed
+    assert (streams[1].pushed, streams[1].closed) == ([], 0)
 
 
 def test_a_session_is_opened_before_it_begins_or_not_at_all():
