@@ -112,17 +112,26 @@ class _ApiModel(ABC):
         while True:
             refused = self._refused
             try:
-                return self._without_key(self._send(client, system, parts, max_tokens, refused))
+                answer = self._send(client, system, parts, max_tokens, refused)
             except self._sdk.BadRequestError as error:
                 if not self._learn(str(error), refused):
                     raise self._error(error) from None
             except self._sdk.APIError as error:
                 raise self._error(error) from None
-            except (AttributeError, IndexError, TypeError, ValueError) as error:
-                raise ChatError(
-                    f"{self._url} gave an answer that is not of {self._spec.kind}'s API "
-                    f'({type(error).__name__}); check the address'
-                ) from None
+            # An answer that claims to be JSON and is not.
+            except ValueError as error:
+                raise self._strange(error) from None
+            else:
+                try:
+                    return self._without_key(self._read(answer))
+                except (AttributeError, IndexError, TypeError) as error:
+                    raise self._strange(error) from None
+
+    def _strange(self, error: Exception) -> ChatError:
+        return ChatError(
+            f"{self._url} gave an answer that is not of {self._spec.kind}'s API "
+            f'({type(error).__name__}); check the address'
+        )
 
     def _learn(self, message: str, refused: frozenset[str]) -> bool:
         """Note which parameter a model complains of; False when it is none that can go."""
@@ -177,7 +186,12 @@ class _ApiModel(ABC):
         parts: Sequence[Part],
         max_tokens: int,
         refused: frozenset[str],
-    ) -> str: ...
+    ) -> Any:
+        """Return the SDK's answer to one question, without the parameters in ``refused``."""
+
+    @abstractmethod
+    def _read(self, answer: Any) -> str:
+        """Return the text of the SDK's answer."""
 
 
 class AnthropicModel(_ApiModel):
@@ -209,16 +223,19 @@ class AnthropicModel(_ApiModel):
         parts: Sequence[Part],
         max_tokens: int,
         refused: frozenset[str],
-    ) -> str:
+    ) -> Any:
         options: dict[str, Any] = {'system': system} if system else {}
         if 'temperature' not in refused:
-            options['temperature'] = 0.0
-        answer = client.messages.create(
+            # Newer models refuse it, and newer SDKs no longer name it; older models need it.
+            options['extra_body'] = {'temperature': 0.0}
+        return client.messages.create(
             model=self._spec.model,
             max_tokens=max_tokens,
             messages=[{'role': 'user', 'content': [_anthropic_part(part) for part in parts]}],
             **options,
         )
+
+    def _read(self, answer: Any) -> str:
         return ''.join(block.text for block in answer.content if block.type == 'text')
 
 
@@ -248,7 +265,7 @@ class OpenAIModel(_ApiModel):
         parts: Sequence[Part],
         max_tokens: int,
         refused: frozenset[str],
-    ) -> str:
+    ) -> Any:
         # Newer models of OpenAI know the limit by another name, other servers by the old one.
         limit = 'max_completion_tokens' if 'max_tokens' in refused else 'max_tokens'
         options: dict[str, Any] = {limit: max_tokens}
@@ -258,9 +275,9 @@ class OpenAIModel(_ApiModel):
         content = [_openai_part(part) for part in parts]
         texts_only = all(isinstance(part, str) for part in parts)
         messages.append({'role': 'user', 'content': _joined(parts) if texts_only else content})
-        answer = client.chat.completions.create(
-            model=self._spec.model, messages=messages, **options
-        )
+        return client.chat.completions.create(model=self._spec.model, messages=messages, **options)
+
+    def _read(self, answer: Any) -> str:
         return answer.choices[0].message.content or ''
 
 

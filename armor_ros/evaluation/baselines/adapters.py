@@ -155,9 +155,12 @@ class LlavaNextVideoAdapter:
         content = [{'type': kind}, {'type': 'text', 'text': question}]
         ids = encode_prompt(self._loaded, chat_prompt(self._loaded, system, content))
         if sight.views is None:
-            pixels, count, pad = *self._clip(sight.frames, len(ids) + room), self._video_id
+            # One of the prompt's tokens stands for the frames.
+            pixels, count = self._clip(sight.frames, len(ids) - 1 + room)
+            pad = self._video_id
         else:
-            pixels, count, pad = *self._picture(sight.frames[0]), self._image_id
+            pixels, count = self._picture(sight.frames[0])
+            pad = self._image_id
         ids, _ = _expand(self._loaded, ids, pad, count)
         tokens = torch.tensor([ids])
         return {'input_ids': tokens, 'attention_mask': torch.ones_like(tokens), **pixels}
