@@ -88,6 +88,8 @@ def run_recipe(
     Raises ArmorError on mistakes in the recipe and options, and when nothing can be rendered.
     """
     recipe = overrides.apply(read_recipe(name))
+    if gallery and 'audit' in recipe.formats:
+        raise ArmorError('--gallery needs pictures, of which the format audit has the first alone')
     part = parse_shard(shard)
     crew = workers or len(os.sched_getaffinity(0))
     console = Console(stderr=True)

@@ -79,6 +79,7 @@ def test_pairs_that_were_not_made_are_told(
         (['--output', 'x', '--recipe', 'smoke', '--shard', '3/2'], "shard is '3/2'"),
         (['--output', 'x', '--recipe', 'smoke', '--format', 'mp4'], "'mp4'; it must be one of"),
         (['--output', 'x', '--recipe', 'smoke', '--size', '77'], 'even'),
+        (['--output', 'x', '--recipe', 'smoke', '--format', 'audit', '--gallery'], 'first alone'),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], words: str, tmp_path: Path) -> None:
