@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``armor score`` and ``armor compare``: figures of runs, without the model."""
+"""``armor score``, ``compare`` and ``calibrate``: figures of runs, without the model."""
 
 from __future__ import annotations
 
@@ -37,3 +37,27 @@ def compare(
     from armor_ros.evaluation.scoring import run_comparison
 
     run_comparison(folders, output)
+
+
+@app.command(epilog='Example: armor calibrate out/run --checkpoint models/armor')
+def calibrate(
+    run: Annotated[
+        Path,
+        typer.Argument(help='Folder or predictions.jsonl of a run on labelled tasks.'),
+    ],
+    checkpoint: Annotated[Path, typer.Option(help='Folder of the checkpoint that answered.')],
+    target_error: Annotated[
+        float,
+        typer.Option(help='Share of failures, and of successes, that may get the wrong verdict.'),
+    ] = 0.1,
+    weak: Annotated[
+        bool, typer.Option('--weak', help="Take the robot's own word for the truth too.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option('--force', help='Replace a calibration that is there.')
+    ] = False,
+) -> None:
+    """Fit probabilities and ABSTAIN to labelled tasks; kept beside the checkpoint."""
+    from armor_ros.evaluation.scoring import run_calibration
+
+    run_calibration(run, checkpoint, target_error=target_error, weak=weak, force=force)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``armor score`` and ``armor compare``: what they read, write and print."""
+"""``armor score``, ``compare`` and ``calibrate``: what they read, write and print."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from armor_ros.errors import ArmorError
+from armor_ros.evaluation.calibrate import (
+    CalibrationSummary,
+    calibrate,
+    check_free,
+    identify_checkpoint,
+)
 from armor_ros.evaluation.compare import compare, read_runs
 from armor_ros.evaluation.limits import check_limits, read_limits
-from armor_ros.evaluation.lines import run_folders
+from armor_ros.evaluation.lines import read_lines, run_folders
 from armor_ros.evaluation.score import METRICS, write_json, write_metrics
 from armor_ros.evaluation.tables import comparison_tables, metrics_table, round_table
+from armor_ros.model.calibration import threshold, write_calibration
 
 
 def run_scoring(folder: Path, limits: Path | None = None) -> None:
@@ -24,7 +31,10 @@ def run_scoring(folder: Path, limits: Path | None = None) -> None:
     ``limits`` are checked on the run itself. Raises ArmorError, for broken limits at the end.
     """
     bounds = read_limits(limits) if limits else ()
-    metrics = {path.name: write_metrics(path) for path in run_folders(folder)}
+    metrics = {
+        path.name if path == folder else f'baseline {path.name}': write_metrics(path)
+        for path in run_folders(folder)
+    }
     own = next(iter(metrics.values()))
     console = Console()
     console.print(metrics_table(metrics))
@@ -59,3 +69,40 @@ def run_comparison(folders: Sequence[Path], output: Path) -> None:
     if common['labelled_differently']:
         console.print(f'{common["labelled_differently"]} tasks are labelled differently')
     console.print(escape(str(output)), highlight=False)
+
+
+def run_calibration(
+    run: Path, checkpoint: Path, *, target_error: float, weak: bool, force: bool
+) -> None:
+    """Calibrate a checkpoint on a run, keep it beside the weights, print it; raises ArmorError."""
+    lines = read_lines(run)
+    identity = identify_checkpoint(checkpoint)
+    check_free(checkpoint, force=force)
+    summary = calibrate(lines, identity, target_error=target_error, weak=weak)
+    file = write_calibration(summary.calibration, checkpoint)
+    console = Console(highlight=False)
+    _print_calibration(console, summary)
+    console.print(escape(str(file)))
+
+
+def _print_calibration(console: Console, summary: CalibrationSummary) -> None:
+    calibration = summary.calibration
+    failures, successes = calibration.failure_scores, calibration.success_scores
+    level = calibration.target_error
+    console.print(
+        f'{summary.failures} failed and {summary.successes} successful tasks, of which '
+        f'{len(failures)} and {len(successes)} of different recordings decide on ABSTAIN'
+    )
+    for reason, count in summary.left_out.items():
+        console.print(f'left out: {count} with {escape(reason)}')
+    console.print(
+        f'temperature {calibration.temperature:.3f}: negative log-likelihood '
+        f'{summary.nll[0]:.3f} -> {summary.nll[1]:.3f}, calibration error '
+        f'{summary.ece[0]:.3f} -> {summary.ece[1]:.3f} (on these same tasks)'
+    )
+    console.print(
+        f'error level {level:g}: FAILURE needs a probability above '
+        f'{max(0.5, threshold(successes, level)):.3f}, SUCCESS above '
+        f'{max(0.5, threshold(failures, level)):.3f}; {summary.answered:.0%} of these tasks '
+        'would get a verdict'
+    )
