@@ -65,11 +65,12 @@ def curve(folder: Path, probes: Sequence[str]) -> list[dict[str, Any]]:
     data = extract(folder, samples)
     groups, counts = np.unique(data.groups, return_counts=True)
     order = np.random.default_rng(SEED).permutation(groups)
-    sizes = [LEAST]
-    while 2 * sizes[-1] < len(groups):
-        sizes.append(2 * sizes[-1])
+    sizes, size = [len(groups)], LEAST
+    while size < len(groups):
+        sizes.insert(-1, size)
+        size *= 2
     rows = []
-    for size in (*sizes, len(groups)):
+    for size in sizes:
         rows.append(measure('at random', part(data, order[:size]), probes))
         show(rows[-1])
     for name, kept in (('without twins', counts <= 2), ('with twins', counts > 2)):

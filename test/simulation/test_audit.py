@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit: each kind of leak is caught by its probe, and data without leaks passes."""
 
+import importlib.util
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,6 +299,30 @@ def test_views_of_any_sizes_are_audited(tmp_path):
         'trajectory': False,
         'instruction': True,
     }
+
+
+def test_ever_more_pairs_are_audited(tmp_path, monkeypatch):
+    script = Path(__file__).parents[2] / 'benchmarks' / 'simulation_audit.py'
+    spec = importlib.util.spec_from_file_location('simulation_audit', script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, 'LEAST', 20)
+    data = leaking('metadata', 1.0)
+    # two samples a pair; in the first half four, with nothing in them that tells
+    groups = np.concatenate([np.arange(200) // 4, 50 + np.arange(200) // 2])
+    metadata = data.features['metadata'].copy()
+    metadata[:200] = 0.0
+    data = replace(data, groups=groups, features={'metadata': metadata})
+    monkeypatch.setattr(module, 'read_manifest', lambda *_: ())
+    monkeypatch.setattr(module, 'extract', lambda *_: data)
+    rows = module.curve(tmp_path, ['metadata'])
+    assert [row['pairs'] for row in rows] == [20, 40, 80, 150, 100, 50]
+    assert [row['part'] for row in rows[-3:]] == ['at random', 'without twins', 'with twins']
+    assert [row['samples'] for row in rows[-3:]] == [400, 200, 200]
+    told = [row['probes']['metadata']['accuracy'] for row in rows]
+    assert told[4] > 0.85 > told[3] > 0.6 > told[5]
 
 
 def test_samples_without_state_are_told(tmp_path):
