@@ -28,8 +28,8 @@ from transformers import (
 
 from armor_ros.model.tiny import make_tokenizer
 
-# Fields of the answer as one token each, so that no token of a planned text comes twice.
-FIELDS = ('<think>', '</think>', '<answer>', '</answer>')
+# Fields of answers as one token each, so that no token of a planned text comes twice.
+FIELDS = ('<think>', '</think>', '<answer>', '</answer>', 'Grade:', ' partially correct')
 PICTURES = ('<image>', '<video>')
 END = '<|im_end|>'
 HIDDEN = 64

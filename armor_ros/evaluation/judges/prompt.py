@@ -40,7 +40,7 @@ _GRADES = {'correct': 1.0, 'partially correct': 0.5, 'incorrect': 0.0}
 _GRADE = re.compile(
     r'^\W*(?:grade\W*)?(partially[ -]correct|incorrect|correct)\W*$', re.IGNORECASE | re.MULTILINE
 )
-_THOUGHTS = re.compile(r'^.*</think>', re.DOTALL | re.IGNORECASE)
+_THOUGHTS = re.compile(r'^.*</think>|<think>.*$', re.DOTALL | re.IGNORECASE)
 
 
 def judge_question(reference: str, answer: str, instruction: str) -> str:
