@@ -11,7 +11,7 @@ from typing import Any
 from armor_ros.errors import ArmorError
 
 MAX_ROWS = 50_000_000
-MAX_COLUMN_BYTES = 1 << 30
+MAX_GROUP_BYTES = 2 << 30
 
 
 def column_names(path: Path) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def read_rows(
     """
     with _open(path) as file:
         known = [name for name in file.schema_arrow.names if name in columns]
-        _check_size(path, file.metadata, set(known))
+        _check_size(file.metadata)
         groups, first = _row_groups(file.metadata, start, stop)
         if not known or not groups:
             return
@@ -60,22 +60,17 @@ def _row_groups(metadata: Any, start: int, stop: int | None) -> tuple[list[int],
     return groups, first
 
 
-def _check_size(path: Path, metadata: Any, columns: set[str]) -> None:
+def _check_size(metadata: Any) -> None:
     if metadata.num_rows > MAX_ROWS:
         raise ArmorError(f'it has {metadata.num_rows} rows; the limit is {MAX_ROWS}')
     for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for index in range(row_group.num_columns):
-            column = row_group.column(index)
-            # 'tasks.list.element' is of the column 'tasks'; a name may have dots of its own
-            name = column.path_in_schema
-            if not any(name == one or name.startswith(one + '.') for one in columns):
-                continue
-            if column.total_uncompressed_size > MAX_COLUMN_BYTES:
-                raise ArmorError(
-                    f'column {column.path_in_schema!r} takes more than {MAX_COLUMN_BYTES >> 20} '
-                    'MiB in one row group'
-                )
+        # not by column: pyarrow ends the process when it meets damage there
+        length = metadata.row_group(group).total_byte_size
+        if length > MAX_GROUP_BYTES:
+            raise ArmorError(
+                f'its row group {group} takes {length >> 20} MiB; the limit is '
+                f'{MAX_GROUP_BYTES >> 20}: write smaller row groups'
+            )
 
 
 @contextlib.contextmanager
