@@ -53,8 +53,8 @@ def generate(
             raise Canceled
         if out_of_time is not None and out_of_time():
             break
-        prefix.complete(should_stop)
-        batch.step()
+        if not prefix.complete(should_stop):
+            batch.step()
     return [row.result() for row in batch.rows]
 
 

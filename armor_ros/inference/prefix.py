@@ -63,13 +63,19 @@ class SharedPrefix:
         self._marks.append((start + embeddings.shape[0], summary))
         self._deferred.append(after)
 
-    def complete(self, should_stop: Callable[[], bool] | None = None) -> None:
-        """Run the remaining layers; raises Canceled between chunks when asked to stop."""
+    def complete(self, should_stop: Callable[[], bool] | None = None) -> bool:
+        """
+        Run the remaining layers; return whether there was anything left to run.
+
+        Raises Canceled between chunks when asked to stop.
+        """
+        was_complete = not self._deferred
         while self._deferred:
             if should_stop is not None and should_stop():
                 raise Canceled
             self.decoder.late_layers(self._deferred[0], self.cache)
             del self._deferred[0]
+        return not was_complete
 
     def cut(self, length: int) -> int:
         """Forget the chunks that end beyond ``length`` tokens; return the length left."""

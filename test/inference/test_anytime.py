@@ -13,7 +13,7 @@ from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy, Round
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.inference.diagnoser import Diagnoser
-from armor_ros.inference.errors import ModelError
+from armor_ros.inference.errors import Canceled, ModelError
 from armor_ros.inference.prefix import SharedPrefix
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.decoder import Decoder
@@ -90,6 +90,26 @@ def test_the_best_round_so_far(
     cut = diagnoser.diagnose(make_episode(), settings, deadline=21.0)
     assert cut.deadline_reached
     assert cut.combined_entropy == min(answer.combined_entropy for answer in cut.trace)
+
+
+@pytest.mark.parametrize('usual', [(), ('It fell down.', 'x' * 40)])
+def test_a_canceled_diagnosis_takes_no_further_step(
+    monkeypatch: pytest.MonkeyPatch,
+    model: ArmorModel,
+    make_episode: EpisodeMaker,
+    usual: tuple[str, ...],
+) -> None:
+    clock = Clock(monkeypatch)
+    diagnoser, episode = Diagnoser(model, usual_explanations=usual), make_episode(count=20)
+    settings = dataclasses.replace(SLOW, rounds=2)
+    diagnoser.diagnose(episode, settings)
+    steps = int(clock.now)
+    assert steps > 10
+    for after in range(steps):
+        clock.now = 0.0
+        with pytest.raises(Canceled):
+            diagnoser.diagnose(episode, settings, should_stop=lambda: clock.now >= after)  # noqa: B023
+        assert clock.now == after
 
 
 def test_time_enough_changes_nothing(model: ArmorModel, make_episode: EpisodeMaker) -> None:

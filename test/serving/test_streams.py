@@ -12,7 +12,7 @@ from scripted_server import INFO, diagnose, digest
 
 from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReportStatus
 from armor_ros.serving import messages
-from armor_ros.serving.client import Answer, ModelReady, NoAnswer
+from armor_ros.serving.client import Answer, ModelReady, NoAnswer, RoundDone
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.frame_store import FRAME_OVERHEAD, FrameStore
 from armor_ros.serving.managed import ManagedInference, ServerSettings
@@ -276,6 +276,36 @@ def test_the_deadline_reaches_the_model(model, make_server, make_client, events)
     assert late.failure_probability == pytest.approx(
         expected_of(model, episode).trace[0].failure_probability, abs=1e-5
     )
+
+
+def test_a_canceled_task_stops_between_two_steps_of_the_decoder(
+    model, make_server, make_client, events, monkeypatch
+):
+    from armor_ros.model.decoder import Decoder
+
+    episode = make_episode('put', frames=4, size=(56, 56))
+    expected = expected_of(model, episode)
+    server = make_server(lambda: real_model(model)).start()
+    late_layers, steps, unwanted = Decoder.late_layers, [], []
+
+    def take_step(*arguments):
+        running = server.inference._running
+        (unwanted if running.stop.is_set() else steps).append(running.number)
+        time.sleep(0.01)
+        return late_layers(*arguments)
+
+    monkeypatch.setattr(Decoder, 'late_layers', take_step)
+    client = make_client(timeout=120)
+    events.wait(ModelReady)
+    client.submit('a', episode, dataclasses.replace(FRONT, max_new_tokens=1000))
+    wait_for(lambda: len(steps) > 5)
+    client.cancel('a')
+    client.submit('b', episode, FRONT)
+    assert events.wait(NoAnswer, 'a').status is ReportStatus.CANCELED
+    assert_same_answer(events.wait(Answer, 'b').diagnosis, expected)
+    # one may have been decided on in the very moment
+    assert len(unwanted) <= 1
+    assert not events.of(RoundDone) or events.of(RoundDone)[0].session == 'b'
 
 
 # -- the server around it -------------------------------------------------------------------
