@@ -107,10 +107,10 @@ class AhaData(Importer):
         )
 
     def _image(self, image: str) -> Path:
-        parts = PurePosixPath(image.replace('\\', '/')).parts
+        parts = PurePosixPath(image.replace('\\', '/').lstrip('/')).parts
         if '..' in parts:
             raise SkippedRecord('entry skipped: the path of its image has ".."')
-        for start in range(1 if parts[0] == '/' else 0, len(parts)):
+        for start in range(len(parts)):
             found = find_file(self.root, '/'.join(parts[start:]))
             if found is None:
                 continue

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -42,11 +43,16 @@ def find_file(root: Path, path: str) -> Path | None:
 
 def check_inside(root: Path, place: Path) -> None:
     """Raise ArmorError when a link leads ``place`` out of ``root``."""
-    if not place.resolve().is_relative_to(root.resolve()):
+    if not place.resolve().is_relative_to(_resolved(root.absolute())):
         raise ArmorError(
             f'{place} is a link that leads out of {root}; put the file itself there '
             '(a download with links to a cache: use the option that copies)'
         )
+
+
+@functools.lru_cache(maxsize=16)
+def _resolved(root: Path) -> Path:
+    return root.resolve()
 
 
 def children(folder: Path) -> list[Path]:
@@ -169,7 +175,7 @@ def read_head(path: Path) -> str:
 
 def text_of(value: object) -> str:
     """Return a text or number of a data set as harmless text on one line, '' for all else."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if value == '' or isinstance(value, bool) or not isinstance(value, (str, int)):
         return ''
     try:
         return clean_text(str(value))

@@ -52,6 +52,8 @@ class ParquetPicturesView:
         ]
         if not rows:
             raise ArmorError(f'{self.path} has no row of episode {self.episode}')
+        if rows[-1] - rows[0] >= len(rows):
+            raise ArmorError(f'{self.path} has rows of others between those of {self.episode}')
         return rows[0], rows[-1] + 1
 
     def _decoded(

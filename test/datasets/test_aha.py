@@ -116,6 +116,8 @@ def test_odd_entries_are_counted_or_kept(tmp_path: Path) -> None:
         good | {'image': None},
         good | {'image': ['x.jpg', 'x.jpg']},
         good | {'image': 'missing.jpg'},
+        good | {'image': '.'},
+        good | {'image': '//'},
         good | {'conversations': [{'from': 'human', 'value': 'and?'}]},
         good | {'conversations': [{'from': 'gpt', 'value': 5}]},
         good | {'conversations': 'none'},
@@ -133,7 +135,7 @@ def test_odd_entries_are_counted_or_kept(tmp_path: Path) -> None:
         'record kept: its id was taken, so that it got a number': 1,
         'entry skipped: it is not an object': 1,
         'entry skipped: it names no image, or more than one': 2,
-        'entry skipped: its image is not below the folder of pictures': 1,
+        'entry skipped: its image is not below the folder of pictures': 3,
         'entry skipped: its conversation has no answer': 4,
     }
     assert data.examples['entry skipped: it is not an object'] == ['a.json, entry 3']
