@@ -38,6 +38,10 @@ def evaluate(
     data_format: Annotated[
         str, typer.Option('--format', help='Format of data sets, as armor dataset info names it.')
     ] = 'auto',
+    data_options: Annotated[
+        list[str] | None,
+        typer.Option('--option', help='"name=value" for the reader of data sets; repeatable.'),
+    ] = None,
     splits: Annotated[
         list[str] | None,
         typer.Option('--split', help='Split of data sets; may be repeated. Default: all.'),
@@ -66,11 +70,7 @@ def evaluate(
         Path | None,
         typer.Option(help='YAML file of bounds on metrics; exit status 1 where one is broken.'),
     ] = None,
-    report: Annotated[bool, typer.Option(help='Write report.html.')] = True,
     aha: Annotated[bool, typer.Option('--aha', help="Write AHA's prediction format too.")] = False,
-    annotate: Annotated[
-        bool, typer.Option('--annotate', help='Write recordings with the verdicts in them.')
-    ] = False,
     pictures: Annotated[bool, typer.Option(help='Keep pictures of the evidence.')] = True,
     workers: Annotated[int, typer.Option(help='Threads that read ahead; 0: as many as fit.')] = 0,
     overwrite: Annotated[
@@ -97,6 +97,7 @@ def evaluate(
             quantization=quantization,
             device=device,
             data_format=data_format,
+            data_options=data_options or (),
             splits=splits or (),
             labels=labels or (),
             baselines=baselines or (),
@@ -106,9 +107,7 @@ def evaluate(
             outcome=OutcomeOptions(
                 judges=judges or (),
                 limits=limits,
-                report=report,
                 aha=aha,
-                annotate=annotate,
                 device=device or 'auto',
             ),
         )

@@ -6,20 +6,19 @@ from __future__ import annotations
 import dataclasses
 import gc
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from armor_ros.datasets.record import DataSet
 from armor_ros.episodes.config_hash import config_hash
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.display import Display, print_summary
 from armor_ros.evaluation.evaluate import EvaluationSummary, RunOptions, evaluate
 from armor_ros.evaluation.labels import LabelBook
-from armor_ros.evaluation.outcome import OutcomeOptions, make_outcome
+from armor_ros.evaluation.outcome import OutcomeOptions, check_outcome, make_outcome
 from armor_ros.evaluation.predictor import (
     BaselinePredictor,
     EvaluationSettings,
@@ -28,7 +27,7 @@ from armor_ros.evaluation.predictor import (
 )
 from armor_ros.evaluation.processes import Processes
 from armor_ros.evaluation.run_folder import RunFolder, host_info
-from armor_ros.evaluation.sources import SourceSettings, open_sources
+from armor_ros.evaluation.sources import SourceSettings, data_set_opener, open_sources
 from armor_ros.parameters import MonitorParameters, Value, read_parameters
 
 CALIBRATION = 'armor_calibration.json'
@@ -41,7 +40,7 @@ class EvaluationRequest:
     What is to be evaluated, and how; see ``armor evaluate --help``.
 
     Arguments that are not empty win over the parameters file. ``data_format`` is 'auto' or the
-    name of a data set's format.
+    name of a data set's format, ``data_options`` are "name=value" for its reader.
     """
 
     sources: Sequence[Path]
@@ -53,6 +52,7 @@ class EvaluationRequest:
     quantization: str = ''
     device: str = ''
     data_format: str = 'auto'
+    data_options: Sequence[str] = ()
     splits: Sequence[str] = ()
     labels: Sequence[Path] = ()
     baselines: Sequence[str] = ()
@@ -118,7 +118,9 @@ class _Evaluation:
             self._settings.episodes, cameras, self._labels, tuple(request.splits)
         )
         self._sources, self._failures = open_sources(
-            request.sources, source_settings, data_set_opener(request.data_format)
+            request.sources,
+            source_settings,
+            data_set_opener(request.data_format, request.data_options),
         )
         if not self._sources:
             raise ArmorError('\n'.join(self._failures) or 'no sources were given')
@@ -131,17 +133,28 @@ class _Evaluation:
 
     def run(self) -> None:
         """Ask the model, then the baselines; score and render."""
+        self._processes.on_main(self._check)
         if self._request.overwrite:
             self._processes.on_main(self._folder.clear)
         summary: EvaluationSummary | None = None
         if self._parameters.checkpoint:
             summary = self._ask_model()
-        for spec in self._request.baselines:
+        for spec in dict.fromkeys(self._request.baselines):
             answered = self._ask_baseline(spec, is_main=summary is None)
             summary = summary or answered
         assert summary is not None
         if self._processes.is_main:
             self._conclude(summary)
+
+    def _check(self) -> None:
+        """Raise ArmorError for what can be known to be wrong before a model runs for hours."""
+        from armor_ros.evaluation.baselines import make_baseline
+
+        check_outcome(self._request.outcome)
+        for spec in self._request.baselines:
+            # a local model is loaded when its turn comes: two may not fit beside each other
+            if not spec.startswith('hf:'):
+                make_baseline(spec).check()
 
     def _ask_model(self) -> EvaluationSummary:
         # Torch is imported only when there is something to do for it.
@@ -272,15 +285,3 @@ def _calibration(checkpoint: str) -> str:
     """Return a digest of the calibration beside a checkpoint, '' without one."""
     file = Path(checkpoint) / CALIBRATION
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ''
-
-
-def data_set_opener(data_format: str) -> Callable[[Path], DataSet]:
-    """Return a function that opens data sets of a format, or of whichever they are ('auto')."""
-
-    def open_one(path: Path) -> DataSet:
-        # pyarrow and PyAV are imported only where there is a data set
-        from armor_ros.datasets.detect import open_data_set
-
-        return open_data_set(path, data_format)
-
-    return open_one

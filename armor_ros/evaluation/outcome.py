@@ -27,15 +27,35 @@ class OutcomeOptions:
     What is to be made of a run's predictions.
 
     ``judges`` are specs of models that grade explanations, ``limits`` a file of bounds on
-    metrics, ``aha`` asks for AHA's prediction format, ``annotate`` for annotated recordings.
+    metrics, ``aha`` asks for AHA's prediction format.
     """
 
     judges: Sequence[str] = ()
     limits: Path | None = None
-    report: bool = True
     aha: bool = False
-    annotate: bool = False
     device: str = 'auto'
+
+
+def check_outcome(options: OutcomeOptions) -> None:
+    """Raise ArmorError for what can be known to be wrong before a model has run for hours."""
+    from armor_ros.evaluation.limits import read_limits
+
+    if options.limits is not None:
+        read_limits(options.limits)
+    for spec in options.judges:
+        check_judge(spec)
+
+
+def check_judge(spec: str) -> None:
+    """Raise ArmorError when a judge is not known, has no key, or cannot be reached."""
+    from armor_ros.evaluation.judges import make_judge
+
+    # a local model is loaded when it is needed; it would take the memory of the one that answers
+    if spec.startswith('hf:'):
+        return
+    judge = make_judge(spec)
+    if judge is not None:
+        judge.check()
 
 
 def make_outcome(

@@ -7,14 +7,17 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import yaml
+
 from armor_ros.datasets.bag_reader import is_recording
-from armor_ros.datasets.bags import Bag
+from armor_ros.datasets.bags import Bag, BagImage
 from armor_ros.datasets.record import DataSet, Record
 from armor_ros.datasets.storage import Problems
+from armor_ros.episodes.decoding import DecodeError, decode_image
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.recorder import CameraConfig
 from armor_ros.episodes.settings import EpisodeSettings
@@ -55,13 +58,15 @@ class SourceSettings:
     How cases are made.
 
     ``cameras`` are those of recordings, None means all that are found. ``labels`` are the user's
-    own files. Of data sets only ``splits`` are taken, all when there are none.
+    own files. Of data sets only ``splits`` are taken, all when there are none. ``as_recorded``
+    keeps the size of pictures, in a recording that of its first one, instead of the settings'.
     """
 
     episodes: EpisodeSettings = field(default_factory=EpisodeSettings)
     cameras: tuple[CameraConfig, ...] | None = None
     labels: LabelBook = field(default_factory=LabelBook)
     splits: tuple[str, ...] = ()
+    as_recorded: bool = False
 
 
 class Source(Protocol):
@@ -121,9 +126,10 @@ class BagSource:
                         clean_task_id(told.task_id), told.label, told.explanation, '', True
                     )
                     own.add([row])
-                episodes = BagEpisodes(
-                    bag, self._settings.episodes, self._settings.cameras, tell_position
-                )
+                settings = self._settings.episodes
+                if self._settings.as_recorded:
+                    settings = _in_size_of(bag, settings)
+                episodes = BagEpisodes(bag, settings, self._settings.cameras, tell_position)
                 count = 0
                 for episode in episodes:
                     count += 1
@@ -174,7 +180,7 @@ class RecordSource:
 
     def parts(self) -> int:
         """Return the number of parts; an empty data set has one, which says so."""
-        return max(1, -(-len(self._records()) // PART_RECORDS))
+        return max(1, -(-len(self.records()) // PART_RECORDS))
 
     def identity(self) -> str:
         """Return a digest of what the data set says of its records; videos are not looked into."""
@@ -187,22 +193,22 @@ class RecordSource:
                 record.robot_status,
                 sorted(record.views),
             )
-            for record in self._records()
+            for record in self.records()
         ]
         return _digest(repr(described))
 
     def cases(self, part: int, log: PartLog) -> Iterator[Case]:
         """Yield a case for each record of a part; part 0 tells what the data set skipped."""
-        records = self._records()
+        records = self.records()
         if part == 0:
             log.problems.update(self._data_set.skipped)
             if not records:
                 log.failures.append(self._why_empty())
+        settings = self._settings
+        size = None if settings.as_recorded else settings.episodes.frame_size
         chosen = records[part * PART_RECORDS : (part + 1) * PART_RECORDS]
         for number, record in enumerate(chosen, 1):
-            episode = record_episode(
-                record, self._settings.episodes, log.problems, self._settings.episodes.frame_size
-            )
+            episode = record_episode(record, settings.episodes, log.problems, size)
             log.position = number / len(chosen)
             yield self._case(record, episode)
 
@@ -227,7 +233,12 @@ class RecordSource:
             injected_mode=record.injected_mode,
         )
 
-    def _records(self) -> tuple[Record, ...]:
+    @property
+    def skipped(self) -> Problems:
+        """What was passed over; all of it once the records have been asked for."""
+        return self._data_set.skipped
+
+    def records(self) -> tuple[Record, ...]:
         """Return all records of the chosen splits; they are cheap, their pictures not read."""
         with self._lock:
             if self._list is None:
@@ -245,6 +256,33 @@ class RecordSource:
             sentence += f' of the splits {", ".join(self._settings.splits)}'
         skipped = [f'{count} times {text}' for text, count in self._data_set.skipped.items()]
         return f'{sentence}; {"; ".join(skipped) or "it is empty"}'
+
+
+def data_set_opener(
+    data_format: str = 'auto', options: Sequence[str] = ()
+) -> Callable[[Path], DataSet]:
+    """
+    Return a function that opens data sets of a format, or of whichever they are ('auto').
+
+    ``options`` are "name=value", the value as YAML has it. Raises ArmorError for one that is not.
+    """
+    values: dict[str, object] = {}
+    for option in options:
+        name, separator, value = option.partition('=')
+        if not separator or not name.strip():
+            raise ArmorError(f'option {option!r} is not "name=value"')
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ArmorError(f'option {option!r}: the value is no YAML: {error}') from error
+
+    def open_one(path: Path) -> DataSet:
+        # pyarrow and PyAV are imported only where there is a data set
+        from armor_ros.datasets.detect import open_data_set
+
+        return open_data_set(path, data_format, **values)
+
+    return open_one
 
 
 def open_sources(
@@ -288,6 +326,23 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
             length += 1
         names.append('/'.join(parts[-length:]))
     return names
+
+
+def _in_size_of(bag: Bag, settings: EpisodeSettings) -> EpisodeSettings:
+    """Return the settings with the size of the first picture of a recording, if there is one."""
+    told = Counter(bag.problems)
+    for message in bag.read():
+        if isinstance(message, BagImage):
+            try:
+                height, width = decode_image(message.image).shape[:2]
+            except DecodeError:
+                continue
+            settings = replace(settings, frame_height=height, frame_width=width)
+            break
+    # the same messages are read again, with the same problems
+    bag.problems.clear()
+    bag.problems.update(told)
+    return settings
 
 
 def _expand(path: Path) -> list[Path]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from typer.testing import CliRunner
 
 from armor_ros.cli import app
 from armor_ros.errors import ArmorError
-from armor_ros.evaluation.command import EvaluationRequest, evaluation_parameters
+from armor_ros.evaluation.command import (
+    EvaluationRequest,
+    evaluation_parameters,
+    run_evaluation,
+)
+from armor_ros.evaluation.outcome import OutcomeOptions
 
 PARAMETERS = """
 /**:
@@ -72,3 +78,103 @@ def test_arguments_win_over_the_parameters_file(tmp_path: Path) -> None:
 def test_a_model_or_a_baseline_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(ArmorError, match='no model: give --checkpoint'):
         evaluation_parameters(EvaluationRequest([], tmp_path))
+
+
+@pytest.fixture
+def request_for(robot_bag: Any, tmp_path: Path) -> Callable[..., EvaluationRequest]:
+    """A request on a recording of two tasks, without a model."""
+    robot_bag.camera()
+    robot_bag.goal(0.5, 2.0, number=1)
+    robot_bag.goal(3.0, 5.0, number=2, status=6)
+    bag = robot_bag.write(tmp_path / 'bag')
+
+    def make(**options: Any) -> EvaluationRequest:
+        options.setdefault('baselines', ['status'])
+        return EvaluationRequest([bag], tmp_path / 'out', **options)
+
+    return make
+
+
+def test_without_a_model_the_first_baseline_takes_its_place(
+    request_for: Callable[..., EvaluationRequest], tmp_path: Path
+) -> None:
+    run_evaluation(request_for(baselines=['status', 'always-failure']))
+    output = tmp_path / 'out'
+    own, other = (
+        [json.loads(line) for line in (path / 'predictions.jsonl').read_text().splitlines()]
+        for path in (output, output / 'baselines' / 'always-failure')
+    )
+    assert [line['verdict'] for line in own] == ['SUCCESS', 'FAILURE']
+    assert [line['verdict'] for line in other] == ['FAILURE', 'FAILURE']
+    assert {line['model']['model_id'] for line in own} == {'status'}
+    assert [line['disagrees_with_status'] for line in other] == [True, False]
+    for line in (*own, *other):
+        assert (line['failure_probability'], line['trace'], line['rounds']) == (None, [], 0)
+        assert (output / line['evidence']).is_file()
+    metrics = json.loads((output / 'metrics.json').read_text())
+    assert metrics['counts']['tasks'] == 2
+    assert (output / 'baselines' / 'always-failure' / 'metrics.json').is_file()
+    told = json.loads((output / 'run.json').read_text())
+    assert told['answered_by'] == 'status'
+    assert told['sources'] == [{'name': 'bag', 'kind': 'bag', 'path': str(tmp_path / 'bag')}]
+
+
+def test_another_run_does_not_overwrite_one_unasked(
+    request_for: Callable[..., EvaluationRequest], tmp_path: Path
+) -> None:
+    run_evaluation(request_for())
+    stale = tmp_path / 'out' / 'baselines' / 'x'
+    stale.mkdir(parents=True)
+    notes = tmp_path / 'out' / 'notes.txt'
+    notes.write_text('mine')
+    run_evaluation(request_for())
+    with pytest.raises(ArmorError, match=r'holds another run: other model;.*--overwrite'):
+        run_evaluation(request_for(baselines=['always-success']))
+    with pytest.raises(ArmorError, match='holds another run: other settings'):
+        run_evaluation(request_for(cameras=['eye=/front/image_raw/compressed']))
+    run_evaluation(request_for(baselines=['always-success'], overwrite=True))
+    assert not stale.exists()
+    assert notes.read_text() == 'mine'
+
+
+def test_labels_of_unknown_tasks_are_named(
+    request_for: Callable[..., EvaluationRequest],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sheet = tmp_path / 'sheet.csv'
+    sheet.write_text(f'task_id,label\n/pick/{1:032x},failure\n/pick/typo,success\n')
+    run_evaluation(request_for(labels=[sheet]))
+    assert '1 labels are of no task here: /pick/typo' in capsys.readouterr().err
+    lines = (tmp_path / 'out' / 'predictions.jsonl').read_text().splitlines()
+    labels = [(json.loads(line)['label'], json.loads(line)['label_source']) for line in lines]
+    assert labels == [('failure', 'sidecar'), ('failure', 'status')]
+
+
+def test_a_broken_limit_fails_the_command_after_everything_is_written(
+    request_for: Callable[..., EvaluationRequest], tmp_path: Path
+) -> None:
+    limits = tmp_path / 'limits.yaml'
+    limits.write_text('counts.tasks: {min: 3}\n')
+    with pytest.raises(ArmorError, match=r'counts\.tasks is 2; it must be at least 3'):
+        run_evaluation(request_for(outcome=OutcomeOptions(limits=limits, aha=True)))
+    rows = (tmp_path / 'out' / 'aha_predictions.jsonl').read_text().splitlines()
+    assert [json.loads(row) for row in rows] == [
+        {'question_id': f'/pick/{1:032x}', 'text': 'Yes, the robot succeed at the sub-task.'},
+        {'question_id': f'/pick/{2:032x}', 'text': 'No'},
+    ]
+    assert not (tmp_path / 'out' / 'parts').exists()
+
+
+def test_what_is_wrong_with_files_is_told_before_the_model_is_loaded(
+    request_for: Callable[..., EvaluationRequest], tmp_path: Path
+) -> None:
+    for options, message in (
+        ({'labels': [tmp_path / 'absent.csv']}, 'cannot read the labels'),
+        ({'outcome': OutcomeOptions(limits=tmp_path / 'absent.yaml')}, 'absent.yaml'),
+        ({'outcome': OutcomeOptions(judges=['oracle'])}, "judge 'oracle' is not known"),
+        ({'baselines': ['coin']}, "baseline 'coin' is not known"),
+    ):
+        with pytest.raises(ArmorError, match=message):
+            run_evaluation(request_for(**options))
+        assert not (tmp_path / 'out' / 'predictions.jsonl').exists()
