@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from armor_ros.evaluation.intervals import Array, Figure, Flags, divide, no_figure
+from armor_ros.evaluation.intervals import (
+    DIGITS,
+    Array,
+    Figure,
+    Flags,
+    divide,
+    interval,
+    no_figure,
+)
 from armor_ros.evaluation.labelled import Labelled, numbers
 from armor_ros.evaluation.ranking import Ranking, auroc_figure, replicated
 
@@ -63,8 +71,9 @@ def expected_calibration_error(tasks: Labelled) -> Figure:
     Return the expected calibration error of the probability of failure, bins of equal mass.
 
     The mean distance between the mean probability and the share of failures in each of ten bins.
-    Finite bins make it larger than the truth, and each replicate of the bootstrap larger still by
-    about the same; the interval is therefore pivotal, and cut off at 0 and 1.
+    Finite bins make it larger than the truth, by no more than the bins' own noise: the lower
+    bound takes off what that noise adds up to in 97.5 % of the replicates, so the interval covers
+    the truth at least as often as it says.
     """
     among = tasks.scored
     if not among.any():
@@ -74,10 +83,16 @@ def expected_calibration_error(tasks: Labelled) -> Figure:
     surplus = np.where(among, tasks.probability - tasks.failed, 0.0)
     columns = [np.where(bins == index, surplus, 0.0) for index in range(BINS)]
     columns.append(among.astype(np.float64))
-    result = tasks.bootstrap.of_sums(np.stack(columns), _calibration_error, among, pivotal=True)
-    for bound in ('low', 'high'):
-        if result[bound] is not None:
-            result[bound] = min(1.0, max(0.0, result[bound]))
+    distances = _distances(np.sum(columns, axis=1))
+    drawn = tasks.bootstrap.replicate_sums(np.stack(columns), _distances)
+    result = tasks.bootstrap.summary(
+        float(np.abs(distances).sum()), np.abs(drawn).sum(axis=1), among
+    )
+    noise = interval(
+        np.abs(drawn - distances).sum(axis=1), max(2, tasks.bootstrap.count_clusters(among))
+    )
+    if result['low'] is not None and noise is not None:
+        result['low'] = round(max(0.0, result['value'] - noise[1]), DIGITS)
     return result
 
 
@@ -106,7 +121,7 @@ def error_auroc(tasks: Labelled) -> dict[str, Figure]:
         name: numbers(tasks.lines, name)
         for name in ('detection_entropy', 'explanation_entropy', 'combined_entropy')
     }
-    measures['probability_margin'] = 1 - np.abs(2 * tasks.probability - 1)
+    measures['probability_margin'] = _margin(tasks)
     return {
         name: auroc_figure(
             tasks.bootstrap, values, ~tasks.right, tasks.answered & np.isfinite(values)
@@ -126,7 +141,7 @@ def risk_coverage(tasks: Labelled) -> dict[str, Any]:
     among = tasks.scored
     if not among.any():
         return {'coverage': [], 'risk': [], 'area': no_figure(_NO_PROBABILITY)}
-    confidence = np.abs(2 * tasks.probability - 1)
+    confidence = 1 - _margin(tasks)
     ranking = Ranking(confidence, ~tasks.right, among)
     once = np.ones((1, len(tasks)))
     wrong, right = (counts[0] for counts in ranking.counts(once))
@@ -144,12 +159,18 @@ def risk_coverage(tasks: Labelled) -> dict[str, Any]:
     }
 
 
+def _margin(tasks: Labelled) -> Array:
+    """Return 1 - |2 p - 1|, equal for p and 1 - p in spite of rounding."""
+    return np.round(1 - np.abs(2 * tasks.probability - 1), 12)
+
+
 def _mean(tasks: Labelled, values: Array) -> Figure:
     return tasks.bootstrap.mean(np.nan_to_num(values), tasks.scored, _NO_PROBABILITY)
 
 
-def _calibration_error(sums: Array) -> Array:
-    return divide(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
+def _distances(sums: Array) -> Array:
+    """Return the signed distance in each bin, times the bin's share of the tasks."""
+    return divide(sums[..., :-1], sums[..., -1:])
 
 
 def _reliability_bin(tasks: Labelled, among: Flags) -> dict[str, Any]:

@@ -131,8 +131,6 @@ class Bootstrap:
         columns: Array,
         statistic: Callable[[Array], Array],
         among: Flags,
-        *,
-        pivotal: bool = False,
         undefined: str = 'it is not defined for these tasks',
     ) -> Figure:
         """
@@ -140,11 +138,10 @@ class Bootstrap:
 
         ``columns`` is (K, tasks), zero where a task does not count; ``statistic`` takes (..., K)
         sums to (...) values, NaN where it is not defined. ``among`` are the tasks that count.
-        ``pivotal`` is for a biased statistic: see ``interval``.
         """
         value = float(statistic(columns.sum(axis=1)))
         replicates = self.replicate_sums(columns, statistic)
-        return self.summary(value, replicates, among, pivotal=pivotal, undefined=undefined)
+        return self.summary(value, replicates, among, undefined)
 
     def replicate_sums(self, columns: Array, statistic: Callable[[Array], Array]) -> Array:
         """Return the statistic of each replicate, (replicates,); see ``of_sums``."""
@@ -171,8 +168,6 @@ class Bootstrap:
         value: float,
         replicates: Array,
         among: Flags,
-        *,
-        pivotal: bool = False,
         undefined: str = 'it is not defined for these tasks',
     ) -> Figure:
         """Return a figure of a value and its replicates."""
@@ -181,7 +176,7 @@ class Bootstrap:
             return no_figure(undefined, n)
         if clusters < 2:
             return figure(value, n=n, reason='all tasks are of one recording: no interval')
-        bounds = interval(value, replicates, clusters, pivotal=pivotal)
+        bounds = interval(replicates, clusters)
         if bounds is None:
             return figure(value, n=n, reason='too few tasks of one kind for an interval')
         if bounds[1] - bounds[0] < _SMALLEST_SPREAD:
@@ -194,15 +189,11 @@ class Bootstrap:
         return len(np.unique(self._index[among]))
 
 
-def interval(
-    value: float, replicates: Array, clusters: int, *, pivotal: bool = False
-) -> tuple[float, float] | None:
+def interval(replicates: Array, clusters: int) -> tuple[float, float] | None:
     """
     Return the 95 % interval from the replicates of a bootstrap over ``clusters`` >= 2 clusters.
 
-    ``pivotal`` mirrors the replicates at ``value``, which takes out the bias of a statistic whose
-    replicates are as biased against it as it is against the truth. None when too many replicates
-    are NaN.
+    None when too many replicates are NaN.
     """
     defined = replicates[np.isfinite(replicates)]
     if not len(defined) or len(defined) < _LEAST_DEFINED * len(replicates):
@@ -210,7 +201,7 @@ def interval(
     widened = stats.t.ppf((1 + CONFIDENCE) / 2, clusters - 1)
     tail = 100 * stats.norm.sf(math.sqrt(clusters / (clusters - 1)) * widened)
     low, high = (float(bound) for bound in np.percentile(defined, [tail, 100 - tail]))
-    return (2 * value - high, 2 * value - low) if pivotal else (low, high)
+    return low, high
 
 
 def _ratio(sums: Array) -> Array:
