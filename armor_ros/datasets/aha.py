@@ -21,6 +21,7 @@ from armor_ros.datasets.files import (
     read_json,
     spelled_out,
     split_of,
+    subfolders,
     text_of,
 )
 from armor_ros.datasets.importer import Importer, SkippedRecord
@@ -38,6 +39,7 @@ _RECORDING = re.compile(
     r'|wrong_sequence|wrong_object|wrong_action)_wp\d+_episode\d+'
 )
 _MAX_PATH = 4096
+_MOST_FOLDERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class AhaData(Importer):
 
     "Yes, ..." is a success, "No, <reason>" a failure; an answer with neither is the bare reason
     of a failure, as some generators write it. An image is looked for by as much of the end of
-    its path as there is below the folder, so that ``/home/x/data/a/0.png`` is found as
-    ``a/0.png``. ``extra['question_id']`` is the id as it was.
+    its path as there is in the folder or in one just below it, so that ``/home/x/data/a/0.png``
+    is found as ``a/0.png`` or ``pictures/a/0.png``. ``extra['question_id']`` is the id as it was.
     """
 
     format = 'aha'
@@ -64,9 +66,13 @@ class AhaData(Importer):
         super().__init__(Path(options.images) if options.images else folder)
         self._files = aha_files(path)
         self._sources: dict[Path, str] = {}
+        self._folders: list[str] = []
 
     def _items(self) -> Iterator[tuple[str, Any]]:
         self._sources.clear()
+        folders = [folder.name for folder in subfolders(self.root, self.note_link)]
+        # many are the folders of attempts, which the paths name
+        self._folders = folders if len(folders) <= _MOST_FOLDERS else []
         for path in self._files:
             rows = read_json(path)
             if not isinstance(rows, list):
@@ -110,16 +116,30 @@ class AhaData(Importer):
         parts = PurePosixPath(image.replace('\\', '/').lstrip('/')).parts
         if '..' in parts:
             raise SkippedRecord('entry skipped: the path of its image has ".."')
-        for start in range(len(parts)):
-            found = find_file(self.root, '/'.join(parts[start:]))
-            if found is None:
-                continue
-            if self._sources.setdefault(found, image) != image:
-                raise SkippedRecord(
-                    'entry skipped: its image is not there, only another of the same name'
-                )
-            return found
-        raise SkippedRecord('entry skipped: its image is not below the folder of pictures')
+        found = self._find(parts)
+        if found is None:
+            raise SkippedRecord('entry skipped: its image is not below the folder of pictures')
+        if self._sources.setdefault(found, image) != image:
+            raise SkippedRecord(
+                'entry skipped: its image is not there, only another of the same name'
+            )
+        return found
+
+    def _find(self, parts: tuple[str, ...]) -> Path | None:
+        """Return the file that has most of the path, in the folder or in one just below."""
+        tails = ['/'.join(parts[start:]) for start in range(len(parts))]
+        for path in tails:
+            found = find_file(self.root, path)
+            if found is not None:
+                return found
+        for path in tails:
+            below = [find_file(self.root, f'{folder}/{path}') for folder in self._folders]
+            there = [file for file in below if file is not None]
+            if len(there) > 1:
+                raise SkippedRecord('entry skipped: several folders have an image of its name')
+            if there:
+                return there[0]
+        return None
 
 
 def aha_files(path: Path) -> list[Path]:
@@ -159,10 +179,17 @@ def parse_answer(answer: str) -> tuple[Label, str]:
 
 
 def parse_sub_task(question: str) -> str:
-    """Return what stands between "performing" and the next full stop of a question, or ''."""
-    _, found, rest = question.partition('performing ')
-    stop = _FULL_STOP.search(rest)
-    return text_of(rest[: stop.start()]) if found and stop else ''
+    """
+    Return what a question says that the robot does, up to the full stop, or ''.
+
+    It stands after "performing", or in questions without that word after "robot arm".
+    """
+    for words in ('performing ', 'robot arm '):
+        _, found, rest = question.partition(words)
+        if found:
+            stop = _FULL_STOP.search(rest)
+            return text_of(rest[: stop.start()]) if stop else ''
+    return ''
 
 
 def _recording(image: str) -> tuple[str, str, str]:

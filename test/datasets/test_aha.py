@@ -62,6 +62,8 @@ def test_answers(answer: str, label: str, explanation: str) -> None:
         (PROMPT.format('pick up the bowl and flip it'), 'pick up the bowl and flip it'),
         ('the robot arm performing lift the 2.5 kg box. Each', 'lift the 2.5 kg box'),
         ('the arm performing stack\n  the cups.', 'stack the cups'),
+        ('depicting the robot arm pick up the knife.     Each frame', 'pick up the knife'),
+        ('depicting the robot arm performing . The frames of the robot arm are', ''),
         ('the arm performing nothing that ends', ''),
         ('What happened?', ''),
         ('', ''),
@@ -96,6 +98,17 @@ def test_the_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
     assert not list(open_data_set(file).records())
     (record,) = open_data_set(file, images=str(tmp_path / 'pictures')).records()
     assert record.views[COLLAGE_VIEW].read(5.0).shape == (1, 64, 96, 3)
+
+
+def test_the_pictures_may_lie_one_folder_below(tmp_path: Path) -> None:
+    for folder in ('a', 'b'):
+        save_picture(tmp_path / folder / 'both.png', plain(10))
+    save_picture(tmp_path / 'a' / 'x.png', plain(10))
+    rows = [conversation(n, f'./{n}.png', 'Yes, it did.') for n in ('x', 'both')]
+    dump(tmp_path / 'test.json', rows)
+    data = open_data_set(tmp_path)
+    assert [record.id for record in data.records()] == ['x']
+    assert dict(data.skipped) == {'entry skipped: several folders have an image of its name': 1}
 
 
 def test_one_image_may_have_several_questions(tmp_path: Path) -> None:
