@@ -26,13 +26,22 @@ def find_file(root: Path, path: str) -> Path | None:
 
     Raises ArmorError when the path is absolute, has '..', or a link leads it out of ``root``.
     """
+    return _find(root, path, Path.is_file)
+
+
+def find_folder(root: Path, path: str) -> Path | None:
+    """Return where a folder lies that a data set names; as ``find_file`` does for files."""
+    return _find(root, path, Path.is_dir)
+
+
+def _find(root: Path, path: str, is_right: Callable[[Path], bool]) -> Path | None:
     if not path or '\0' in path:
         return None
     if PurePosixPath(path).is_absolute() or '..' in PurePosixPath(path).parts:
         raise ArmorError(f'the path {path!r} leads out of {root}; only files below it are read')
     place = root / path
     try:
-        if not place.is_file():
+        if not is_right(place):
             return None
         check_inside(root, place)
     except (OSError, ValueError, RuntimeError):

@@ -51,7 +51,7 @@ class Importer(ABC):
                 record = self._record(name, item)
             except SkippedRecord as reason:
                 self.note(str(reason), name)
-            except ArmorError as error:
+            except (ArmorError, OSError) as error:
                 self.note('record skipped: it cannot be read', f'{name}: {error}')
             else:
                 yield self._unique(_cleaned(record), taken)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from armor_ros.datasets.files import check_inside, read_lines
+from armor_ros.datasets.files import check_inside, find_file, find_folder, read_lines
 from armor_ros.datasets.importer import Importer, SkippedRecord, picture_folder
-from armor_ros.datasets.manifest import MANIFEST_FILE, Sample, locate, sample_from_line
+from armor_ros.datasets.manifest import MANIFEST_FILE, Sample, sample_from_line
 from armor_ros.datasets.record import COLLAGE_VIEW, Record, View
 from armor_ros.datasets.views import CollageView, VideoView
 
@@ -67,9 +67,9 @@ class ManifestData(Importer):
         )
 
     def _view(self, sample: Sample, path: str) -> View:
-        place = locate(self.root, path)
-        if place.is_dir():
-            view = picture_folder(self.root, place, sample.fps)
+        folder = find_folder(self.root, path)
+        if folder is not None:
+            view = picture_folder(self.root, folder, sample.fps)
             if view is None:
                 raise SkippedRecord('record skipped: a folder of its pictures is empty')
             return view
@@ -77,7 +77,7 @@ class ManifestData(Importer):
         return VideoView(self._file(path), 0.0, sample.frames / sample.fps)
 
     def _file(self, path: str) -> Path:
-        place = locate(self.root, path)
-        if not place.is_file():
+        file = find_file(self.root, path)
+        if file is None:
             raise SkippedRecord('record skipped: a file that it names is missing')
-        return place
+        return file

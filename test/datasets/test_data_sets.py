@@ -202,10 +202,11 @@ def test_the_manifest_comes_back_as_records(tmp_path: Path) -> None:
         dataclasses.replace(sample, id='d', views={'front': 'videos/missing.mp4'}),
         dataclasses.replace(sample, id='e', frames=30),
         dataclasses.replace(sample, id='f', views={}),
+        dataclasses.replace(sample, id='g', views={'front': 'x' * 5000}),
     ]
     write_manifest(tmp_path, [sample, *others])
     with (tmp_path / 'manifest.jsonl').open('a') as file:
-        file.write('{"id": "g"}\n')
+        file.write('{"id": "h"}\n')
     data = open_data_set(tmp_path / 'manifest.jsonl')
     first, second, third, cut = data.records()
     assert (first.label, first.extra) == ('failure', {'told_label': 'success'})
@@ -217,12 +218,12 @@ def test_the_manifest_comes_back_as_records(tmp_path: Path) -> None:
     with pytest.raises(ArmorError, match='cut short'):
         cut.views['front'].read(5.0)
     assert dict(data.skipped) == {
-        'record skipped: a file that it names is missing': 1,
+        'record skipped: a file that it names is missing': 2,
         'record skipped: it has neither a view nor a collage': 1,
         'record skipped: it cannot be read': 1,
     }
     assert (
-        "line 7: line 7: 'instruction' is missing"
+        "line 8: line 8: 'instruction' is missing"
         in data.examples['record skipped: it cannot be read'][0]
     )
 
