@@ -10,6 +10,7 @@ every text that comes back.
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -25,6 +26,8 @@ from armor_ros.evaluation.chat import (
     check_base_url,
     parse_model_spec,
 )
+
+_logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 120.0
 RETRIES = 4
@@ -139,7 +142,12 @@ class _ApiModel(ABC):
         if 'max_completion_tokens' in message:
             complaints.add('max_tokens')
         with self._lock:
+            new = complaints - self._refused
             self._refused |= complaints
+        if 'temperature' in new:
+            _logger.warning(
+                '%s takes no temperature; its answers may differ from run to run', self.name
+            )
         return bool(complaints - refused)
 
     def _error(self, error: Exception) -> ChatError:

@@ -167,7 +167,9 @@ def render_chat(
     # Templates raise their own errors, jinja's, or whatever an unexpected role leads to.
     with contextlib.suppress(Exception):
         rendered = render([{'role': 'system', 'content': head}, user])
-        if system.split('\n')[0] in text_of(rendered):
+        text = text_of(rendered)
+        # A template that takes texts only prints the list that it is given.
+        if system.split('\n')[0] in text and "'type': 'text'" not in text:
             return rendered
     if isinstance(content, str):
         return render([{'role': 'user', 'content': f'{system}\n\n{content}'}])

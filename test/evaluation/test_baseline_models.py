@@ -28,7 +28,7 @@ from armor_ros.evaluation.baselines import adapters, make_baseline
 from armor_ros.evaluation.baselines.adapters import make_adapter
 from armor_ros.evaluation.baselines.hugging_face import HuggingFaceBaseline
 from armor_ros.evaluation.baselines.prompts import SYSTEM
-from armor_ros.evaluation.hugging_face import load_model
+from armor_ros.evaluation.hugging_face import chat_prompt, load_model
 from armor_ros.inference.episode_input import Sight, look
 from armor_ros.model.config import ArmorConfig
 from armor_ros.model.mrope import VisionGrid, vision_positions
@@ -98,6 +98,18 @@ def test_a_random_model_answers_unparsably(folder: Callable[[str, str], Path]) -
     assert answer == model.answer(make_episode())
     assert (answer.failed, answer.unparsable, answer.failure_probability) == (None, True, None)
     assert len(answer.raw) == 1
+
+
+def test_a_models_own_sampling_settings_do_not_count(
+    folder: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / 'llava'
+    shutil.copytree(folder('llava', ''), path)
+    settings = json.loads((path / 'generation_config.json').read_text())
+    settings |= {'do_sample': True, 'temperature': 5.0, 'repetition_penalty': 9.0, 'top_k': 5}
+    (path / 'generation_config.json').write_text(json.dumps(settings))
+    plain = baseline(folder('llava', '')).answer(make_episode())
+    assert baseline(path).answer(make_episode()) == plain
 
 
 def test_qwen_is_given_the_positions_it_was_trained_with(
@@ -177,6 +189,45 @@ def test_a_system_prompt_that_the_template_drops_is_put_before_the_question(
         assert prompt.count('Please answer the question in the following format') == 1
         assert prompt.index('Please answer') < prompt.index('Did it?')
         assert ('system' in prompt) == (kind == 'qwen')
+
+
+@pytest.mark.parametrize(
+    'system_line',
+    [
+        "{{ message['content'] }}\n",
+        "{{ raise_exception('no system prompt') }}",
+        "{{ message['content'] + 'text' }}",
+    ],
+    ids=['printed as a list', 'refused', 'an error'],
+)
+def test_a_template_without_system_prompts_of_parts(
+    system_line: str, folder: Callable[[str, str], Path]
+) -> None:
+    loaded = load_model(str(folder('llava_next_video', '')), AutoModelForImageTextToText, 'cpu')
+    template = loaded.tokenizer.chat_template.replace(
+        "{% if message['role'] == 'user' %}",
+        "{% if message['role'] == 'system' %}"
+        f"{system_line}{{% endif %}}{{% if message['role'] == 'user' %}}",
+    )
+    assert template != loaded.tokenizer.chat_template
+    loaded.tokenizer.chat_template = template
+    content = [{'type': 'video'}, {'type': 'text', 'text': 'Did it?'}]
+    prompt = chat_prompt(loaded, 'Be brief.', content)
+    assert prompt == 'USER: <video>\nBe brief.\n\nDid it? ASSISTANT:'
+
+
+@pytest.mark.parametrize('kind', list(MAKERS))
+@pytest.mark.parametrize('mode', list(InputMode))
+def test_runs_in_half_precision(
+    kind: str, mode: InputMode, folder: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / 'half'
+    shutil.copytree(folder(kind, SAYS), path)
+    loaded = load_model(str(path), AutoModelForImageTextToText, 'cpu')
+    loaded.model.to(torch.bfloat16).save_pretrained(path)
+    model = baseline(path, mode=mode)
+    assert model._loaded.model.dtype is torch.bfloat16
+    assert model.answer(make_episode()).failed is True
 
 
 def test_a_ready_collage_is_looked_at_as_it_is(folder: Callable[[str, str], Path]) -> None:
