@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from armor_ros.inference.benchmark_models import BenchmarkSize, parameters
-from armor_ros.model.backbone import linear
+from armor_ros.model.products import linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,12 @@ each release merges in another place, are computed here, and positions in ``mrop
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.config import PositionConvention
-
-# Weights that a core's own cache holds are faster by torch's usual product.
-_LARGE_WEIGHT = 1 << 19
 
 
 def decoder_layers(backbone: Any) -> Any:
@@ -80,37 +74,3 @@ def installed_convention(backbone: Any) -> PositionConvention:
     if times[21] > times[20]:
         return PositionConvention.TRANSFORMERS_4_49
     return PositionConvention.TRANSFORMERS_5_23
-
-
-def linear(module: Any, inputs: torch.Tensor) -> torch.Tensor:
-    """
-    Apply a linear layer to (N, features).
-
-    On a CPU in float32 oneDNN's product is used for large weights, which is up to three times as
-    fast for the few rows of a decode step as the one behind ``torch.nn.functional.linear``.
-    """
-    # Quantized and adapted layers are of other classes, and know themselves how to run.
-    if (
-        type(module) is nn.Linear
-        and module.weight.numel() >= _LARGE_WEIGHT
-        and _has_onednn_linear(inputs.device.type, inputs.dtype)
-    ):
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, module.weight, module.bias, 'none', [], ''
-        )
-        return product
-    output: torch.Tensor = module(inputs)
-    return output
-
-
-@functools.cache
-def _has_onednn_linear(device_type: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN's product exists here and gives the right result."""
-    if device_type != 'cpu' or dtype != torch.float32 or not torch.backends.mkldnn.is_available():
-        return False
-    inputs, weight, bias = torch.ones(3, 4), torch.arange(8.0).view(2, 4), torch.ones(2)
-    try:
-        product = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, 'none', [], '')
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    return torch.allclose(product, functional.linear(inputs, weight, bias))

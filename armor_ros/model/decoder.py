@@ -9,8 +9,9 @@ import torch
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.attention import attend, visibility
-from armor_ros.model.backbone import decoder_layers, final_norm, linear, rotate, rotations
+from armor_ros.model.backbone import decoder_layers, final_norm, rotate, rotations
 from armor_ros.model.cache import KeyValueCache
+from armor_ros.model.products import linear
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from armor_ros.model.backbone import linear
 from armor_ros.model.config import HeadPooling
 from armor_ros.model.head import ClassificationHead
+from armor_ros.model.products import linear
 
 
 @dataclass(frozen=True, slots=True)

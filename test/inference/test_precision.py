@@ -14,6 +14,7 @@ from simple_path import diagnose_simply
 from armor_ros.episodes.diagnosis import RefinementSettings
 from armor_ros.episodes.episode import Episode
 from armor_ros.inference.diagnoser import Diagnoser
+from armor_ros.model import products
 from armor_ros.model.checkpoint import load_checkpoint
 from armor_ros.model.tiny import TinySize, make_tiny_checkpoint
 
@@ -49,6 +50,25 @@ def test_answers(
     )
     assert ours.failure_probability == pytest.approx(full.failure_probability, abs=0.05)
     assert ours != full
+
+
+def test_weights_in_another_layout(
+    even_path: Path, make_episode: Callable[..., Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done for the large weights of real models changes no answer."""
+    monkeypatch.setattr(products, '_SMALLEST', 1)
+    products.forget_copies()
+    model = load_checkpoint(even_path, device='cpu')
+    episode = make_episode(count=5)
+    ours = Diagnoser(model).diagnose(episode, SETTINGS)
+    if torch.backends.mkldnn.is_available():
+        layers = model.backbone.model.language_model.layers
+        sizes = [w.nbytes for w in layers.parameters() if w.ndim > 1]
+        assert products.copied_bytes() > sum(sizes)
+    theirs = diagnose_simply(model, episode, SETTINGS)
+    for one, other in zip(ours.trace, theirs.trace, strict=True):
+        assert one.explanation == other.explanation
+        assert one.failure_probability == pytest.approx(other.failure_probability, abs=1e-5)
 
 
 def test_hidden_states_have_the_type_of_the_weights(
