@@ -44,6 +44,7 @@ EXTRAS = {
         *BAGS,
         *VIDEOS,
         'jinja2',
+        'pillow',
         'plotly',
         'pyarrow',
         'rich',
@@ -54,13 +55,13 @@ EXTRAS = {
     # explanations judged, and tasks answered, by a model behind an API
     'apis': ['anthropic', 'openai'],
     # armor train
-    'training': [*INFERENCE, *BAGS, *VIDEOS],
+    'training': [*INFERENCE, *BAGS, *VIDEOS, 'peft', 'rich', 'tensorboard'],
     # armor simulate, armor replay, armor demo
     'simulation': [*BAGS, *VIDEOS, 'mujoco>=4.0,<5', 'rich', 'scikit-learn'],
     # colcon test runs pytest only where this extra is declared
     'test': ['hypothesis', 'pytest', 'pytest-timeout'],
     # linters, and what the tests compare with
-    'dev': ['import-linter', 'mypy', 'pillow', 'rosbags-image', 'ruff', 'types-PyYAML'],
+    'dev': ['fastapi', 'import-linter', 'mypy', 'rosbags-image', 'ruff', 'types-PyYAML'],
 }
 
 setup(

@@ -57,6 +57,12 @@ NEEDS = {
     'datasets/test_manifest.py': ['av'],
     'datasets/test_video.py': ['av'],
     'evaluation': ['rosbags', 'torch'],
+    'evaluation/test_apis.py': ['anthropic', 'openai', 'starlette', 'uvicorn'],
+    'evaluation/test_baseline_answers.py': ['anthropic', 'openai'],
+    'evaluation/test_baseline_hosted.py': ['anthropic', 'openai', 'starlette', 'uvicorn'],
+    'evaluation/test_baseline_models.py': ['PIL'],
+    'evaluation/test_judge_models.py': ['PIL', 'openai', 'uvicorn'],
+    'evaluation/test_judges.py': ['anthropic', 'openai', 'starlette', 'uvicorn'],
     'inference': ['torch'],
     'model': ['torch'],
     'node/test_live_and_offline.py': ['rosbags', 'torch'],
@@ -66,6 +72,7 @@ NEEDS = {
     'node/test_replay.py': ['rosbags'],
     'serving': ['torch', 'uvicorn'],
     'simulation': ['av', 'mujoco', 'rosbags'],
+    'training': ['accelerate', 'av', 'peft', 'torch'],
 }
 LEFT_OUT = {
     path: missing
