@@ -64,7 +64,9 @@ class Diagnoser:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare to answer with the weights that ``model`` has now; it is put in eval mode.
+        Prepare to answer with the weights that ``model`` has at the time; it is put in eval mode.
+
+        When its weights change, as in training, streams that were opened before are to be closed.
 
         ``usual_explanations`` are texts that the model is likely to say, the likeliest first;
         like ``drafts`` they make answers faster, never different. ``clock`` gives seconds, for

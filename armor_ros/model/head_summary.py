@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from armor_ros.model.config import HeadPooling
 from armor_ros.model.head import ClassificationHead
@@ -45,11 +46,26 @@ class HeadSummary:
 
 
 class HeadReader:
-    """Computes summaries and logits with the weights that ``head`` has when this is made."""
+    """
+    Computes summaries and logits with the weights that ``head`` has at the time, in eval mode.
+
+    Only summaries made with the same weights may be merged.
+    """
 
     def __init__(self, head: ClassificationHead) -> None:
         self._head = head
+        self._state: tuple[tuple[int, int], ...] = ()
+        self._follow_weights()
+
+    def _follow_weights(self) -> None:
+        """Derive the query's scores and views of the values anew when the weights have changed."""
+        head = self._head
         attention = head.agg_attn
+        weights = (attention.in_proj_weight, attention.in_proj_bias, head.cls_token)
+        state = tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights)
+        if state == self._state:
+            return
+        self._state = state
         heads = attention.num_heads
         matrices = attention.in_proj_weight.float().chunk(3)
         biases = attention.in_proj_bias.float().chunk(3)
@@ -62,6 +78,7 @@ class HeadReader:
 
     def summarize(self, features: torch.Tensor) -> HeadSummary:
         """Return the summary of the (N, F) features of ``ClassificationHead.token_features``."""
+        self._follow_weights()
         if self._head.config.pooling is HeadPooling.TOKENS:
             tokens = features.float()
             scores = tokens.new_zeros((1, tokens.shape[0]))
@@ -74,6 +91,7 @@ class HeadReader:
 
     def classify(self, summaries: Sequence[HeadSummary]) -> torch.Tensor:
         """Return float32 logits (B, 2) of B whole sequences, as the head's ``forward`` does."""
+        self._follow_weights()
         head = self._head
         if head.config.pooling is HeadPooling.TOKENS:
             means = torch.stack([each.total / each.weight[:, None] for each in summaries])
@@ -87,8 +105,11 @@ class HeadReader:
             pooled = torch.stack([each.total / each.weight[:, None] for each in summaries])
         pooled = pooled.to(self._value.dtype)
         attended = torch.einsum('bhf,hdf->bhd', pooled, self._value).flatten(1) + self._value_bias
-        logits: torch.Tensor = head.out_mlp(head.out_ln(head.agg_attn.out_proj(attended)))
-        return logits.float()
+        hidden: torch.Tensor = head.out_ln(head.agg_attn.out_proj(attended))
+        for module in head.out_mlp:
+            if not isinstance(module, nn.Dropout):
+                hidden = module(hidden)
+        return hidden.float()
 
     def _project(self, features: torch.Tensor) -> torch.Tensor:
         """Return ln(projector(features)), (N, H) float32."""
