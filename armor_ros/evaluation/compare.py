@@ -66,6 +66,11 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     indexed = [_index(run) for run in runs]
     shared = [key for key in indexed[0][0] if all(key in lines for lines, _ in indexed)]
     keys = [key for key in shared if _is_agreed([lines[key] for lines, _ in indexed])]
+    if shared and not keys:
+        raise ArmorError(
+            f'the runs label each of their {len(shared)} common tasks differently, or explain it '
+            'differently; evaluate them with the same labels'
+        )
     if not keys:
         raise ArmorError(
             'the runs have no task in common: ' + '; '.join(_sources(run) for run in runs)

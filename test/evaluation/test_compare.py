@@ -124,6 +124,8 @@ def test_a_baseline_without_probabilities_compares_where_it_can() -> None:
 def test_runs_without_a_common_task_say_what_they_are_on() -> None:
     with pytest.raises(ArmorError, match='a is on set; b is on other'):
         compare([run('a', [a_line(0)]), run('b', [a_line(0, source='other')])])
+    with pytest.raises(ArmorError, match='each of their 1 common tasks differently'):
+        compare([run('a', [a_line(0)]), run('b', [a_line(0, label='success')])])
 
 
 def test_one_folder_is_compared_with_its_baselines(tmp_path: Path) -> None:
