@@ -30,6 +30,7 @@ OPTIONAL = {'cv_bridge', 'compression'}
 PIP_NAMES = {
     'backports': 'backports-zstd',
     'cv2': 'opencv-python-headless',
+    'pil': 'pillow',
     'sklearn': 'scikit-learn',
     'yaml': 'pyyaml',
 }
@@ -148,7 +149,9 @@ def test_versions_agree() -> None:
 def test_package_xml_declares_what_the_robot_process_imports() -> None:
     files = robot_process()
     assert ROOT / 'armor_ros' / 'node' / 'monitor.py' in files
-    modules = imports_of(ROOT / 'armor_ros' / 'cli.py', at_import=True)
+    modules: set[str] = set()
+    for file in (ROOT / 'armor_ros' / 'cli').glob('*.py'):
+        modules |= imports_of(file, at_import=True)
     for file in (*files, *ROOT.glob('launch/*.py')):
         modules |= imports_of(file)
     needed = {ROSDEP_KEYS.get(name, name) for name in foreign(modules) - OPTIONAL}
