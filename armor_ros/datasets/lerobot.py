@@ -75,7 +75,7 @@ class LerobotData(Importer):
             self.note(
                 'data set without labels: it has no success field; name one with success_field, '
                 'or give reward_threshold',
-                self.root.name,
+                str(self.root),
             )
         yield from read_episodes(self.root, self._info)
 
