@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from armor_ros.episodes.frame_sequence import Frame, FrameSequence
 from armor_ros.episodes.settings import period_ns, seconds_to_ns
 from armor_ros.episodes.stamp_clock import Judgement, StampClock
 from armor_ros.errors import ArmorError
 
-Frame = npt.NDArray[np.uint8]
 # Stamps of ROS messages fit into int32 seconds.
 MAX_STAMP_NS = 2**31 * 1_000_000_000
 
@@ -47,6 +48,7 @@ class FrameBuffer:
         # before it is incomplete.
         self.evicted_until_ns: int | None = None
         self._period_ns = period_ns(fps)
+        self._size = size
         self._shape = (*size, 3)
         self._frame_bytes = frame_bytes
         self._max_ns = seconds_to_ns(max_seconds)
@@ -127,10 +129,19 @@ class FrameBuffer:
         last = bisect_right(self._stamps, end_ns)
         return list(zip(self._stamps[first:last], self._frames[first:last]))  # noqa: B905
 
-    def select(self, start_ns: int, end_ns: int) -> tuple[npt.NDArray[np.int64], Frame]:
-        """Return stamps (N,) int64 and frames (N, H, W, 3) of a span, both ends included."""
+    def select(
+        self, start_ns: int, end_ns: int, *, stacked: bool = True
+    ) -> tuple[npt.NDArray[np.int64], Frame]:
+        """
+        Return stamps (N,) int64 and frames (N, H, W, 3) of a span, both ends included.
+
+        The frames are a copy, or if not ``stacked`` a ``FrameSequence`` of the buffer's own.
+        """
         pairs = self.span(start_ns, end_ns)
         stamps = np.array([stamp for stamp, _ in pairs], np.int64)
+        if not stacked:
+            frames = FrameSequence([frame for _, frame in pairs], self._size)
+            return stamps, cast('Frame', frames)
         if not pairs:
             return stamps, np.empty((0, *self._shape), np.uint8)
         return stamps, np.stack([frame for _, frame in pairs])

@@ -59,7 +59,8 @@ class EpisodeRecorder:
     - More than ``max_open_tasks`` open, one open for more than ``max_task_seconds``, or an active
       goal that its server no longer lists: an END with status UNKNOWN, whose message says so.
 
-    ``since_ns`` is when the monitor began to watch, see GoalTracker.
+    ``since_ns`` is when the monitor began to watch, see GoalTracker. Clips that are not
+    ``stacked`` leave their frames where they are (FrameSequence), and take no time to make.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class EpisodeRecorder:
         settings: EpisodeSettings,
         cameras: Sequence[CameraConfig],
         since_ns: int | None = None,
+        *,
+        stacked: bool = True,
     ) -> None:
         names = [camera.name for camera in cameras]
         doubles = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -74,6 +77,7 @@ class EpisodeRecorder:
             raise ArmorError(f'camera {doubles[0]!r} is named twice; give each a name of its own')
         self._settings = settings
         self._cameras = tuple(cameras)
+        self._stacked = stacked
         self.reset(since_ns)
 
     @property
@@ -313,7 +317,7 @@ class EpisodeRecorder:
     def _close(self, tasks: list[RunningTask]) -> None:
         if not tasks:
             return
-        self._finished += make_episodes(tasks, self._tracks, self._settings)
+        self._finished += make_episodes(tasks, self._tracks, self._settings, stacked=self._stacked)
         for task in tasks:
             del self._tasks[task.task_id]
 

@@ -63,12 +63,17 @@ class RunningTask:
 
 
 def make_episodes(
-    tasks: Sequence[RunningTask], tracks: Mapping[str, CameraTrack], settings: EpisodeSettings
+    tasks: Sequence[RunningTask],
+    tracks: Mapping[str, CameraTrack],
+    settings: EpisodeSettings,
+    *,
+    stacked: bool = True,
 ) -> list[Episode]:
     """
     Make the Episodes of ended tasks from what the cameras have kept.
 
-    Tasks that are made at once share the memory of their frames.
+    Tasks that are made at once share the memory of their frames. Those that are not ``stacked``
+    are ``FrameSequence``s, which share it with the buffer.
     """
     clips: dict[tuple[str, str], CameraClip] = {}
     for name, track in tracks.items():
@@ -78,6 +83,7 @@ def make_episodes(
         stamps, frames = track.buffer.select(
             min(task.clip_start_ns(settings) for task in viewers),
             max(task.clip_end_ns(settings) for task in viewers),
+            stacked=stacked,
         )
         for task in viewers:
             bounds = task.clip_start_ns(settings), task.clip_end_ns(settings)
