@@ -9,15 +9,7 @@ verdict of the robot; ``config/monitor.yaml`` is this table (``armor monitor --p
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import textwrap
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import yaml
+from dataclasses import dataclass
 
 from armor_ros.episodes.diagnosis import (
     MAX_USUAL_EXPLANATIONS,
@@ -29,152 +21,130 @@ from armor_ros.episodes.recorder import CameraConfig
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.text import MAX_TEXT_LENGTH
 from armor_ros.errors import ArmorError
+from armor_ros.parameter_declaration import check_value, declared
 
 MEGABYTE = 1024 * 1024
-Value = bool | int | float | str | list[str]
-
-
-def _declare(
-    default: Value,
-    description: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: Sequence[str] = (),
-    dynamic: bool = False,
-) -> Any:
-    """Declare a parameter; ``dynamic`` ones may change while the node is configured."""
-    metadata = {
-        'description': description,
-        'minimum': minimum,
-        'maximum': maximum,
-        'choices': tuple(choices),
-        'dynamic': dynamic,
-    }
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class MonitorParameters:
     """The parameters of one monitor, by name."""
 
-    cameras: list[str] = _declare(
+    cameras: list[str] = declared(
         [''],
         'Cameras to watch, each "name=topic". Raw and compressed image topics are told apart by '
         'their type in the graph. The order is the order of the rows of a collage.',
     )
-    primary_camera: str = _declare(
+    primary_camera: str = declared(
         '', 'The camera whose video the model sees in clip mode. Empty: the first with frames.'
     )
-    input_mode: str = _declare(
+    input_mode: str = declared(
         'checkpoint',
         "What the model looks at: one camera's video (clip), one picture of all cameras over "
         'time (collage), or what the checkpoint was trained with (checkpoint).',
         choices=('checkpoint', 'clip', 'collage'),
     )
-    actions: list[str] = _declare(
+    actions: list[str] = declared(
         ['*', '!*/armor/verify'],
         'Globs over action names whose goals are tasks; a leading "!" excludes.',
     )
-    outermost_only: bool = _declare(
+    outermost_only: bool = declared(
         True, "A goal that runs inside another watched action's goal is no task of its own."
     )
-    instructions: list[str] = _declare(
+    instructions: list[str] = declared(
         [''],
         'What an action asks the robot to do, each "glob=text", first match wins; the text '
         'completes "the robot is attempting to ...". TaskEvents bring their own.',
     )
-    fps: float = _declare(
+    fps: float = declared(
         5.0, 'Frames a second and camera that are kept.', minimum=0.1, maximum=30.0
     )
-    frame_height: int = _declare(
+    frame_height: int = declared(
         308, 'Height in pixels to which frames are resized on arrival.', minimum=28, maximum=4096
     )
-    frame_width: int = _declare(
+    frame_width: int = declared(
         308, 'Width in pixels to which frames are resized on arrival.', minimum=28, maximum=4096
     )
-    buffer_seconds: float = _declare(
+    buffer_seconds: float = declared(
         60.0, 'Seconds of frames kept of each camera.', minimum=1.0, maximum=3600.0
     )
-    buffer_megabytes: int = _declare(
+    buffer_megabytes: int = declared(
         256, 'Bound of the frames kept of each camera, in MiB.', minimum=1, maximum=65536
     )
-    pre_roll: float = _declare(
+    pre_roll: float = declared(
         0.0, "Seconds before a task's start that belong to its clip.", minimum=0.0, maximum=60.0
     )
-    post_roll: float = _declare(
+    post_roll: float = declared(
         0.0, "Seconds after a task's end that belong to its clip.", minimum=0.0, maximum=60.0
     )
-    settle: float = _declare(
+    settle: float = declared(
         0.5, 'Seconds to wait at most for frames still on their way.', minimum=0.0, maximum=10.0
     )
-    lookback: float = _declare(
+    lookback: float = declared(
         30.0,
         'Seconds before its end that a task with an unknown start is taken to have begun.',
         minimum=0.1,
         maximum=3600.0,
     )
-    checkpoint: str = _declare(
+    checkpoint: str = declared(
         '', 'The model: a checkpoint folder, or the name of a Qwen2.5-VL model on the hub.'
     )
-    quantization: str = _declare(
+    quantization: str = declared(
         'none', 'Precision of the backbone.', choices=('none', '8bit', '4bit')
     )
-    device: str = _declare(
+    device: str = declared(
         'auto', 'Where the model runs: auto, cpu, cuda or cuda:N. auto takes a GPU if any.'
     )
-    interpreter: str = _declare(
+    interpreter: str = declared(
         '',
         'Python interpreter of the inference process, whose environment has torch. Empty: the '
         'one that runs the node.',
     )
-    server: str = _declare(
+    server: str = declared(
         '',
         'Inference server on another machine, "host:port". Empty: the node starts its own '
         'inference process.',
     )
-    token_file: str = _declare('', "File that holds the server's token.")
-    rounds: int = _declare(
+    token_file: str = declared('', "File that holds the server's token.")
+    rounds: int = declared(
         4, 'Rounds of self-refinement at most (T).', minimum=1, maximum=16, dynamic=True
     )
-    trajectories: int = _declare(
+    trajectories: int = declared(
         3, 'Trajectories that are refined side by side (M).', minimum=1, maximum=16, dynamic=True
     )
-    tolerance: float = _declare(
+    tolerance: float = declared(
         1e-4,
         'Refinement stops when the combined entropy falls by less, in nats (epsilon).',
         minimum=0.0,
         maximum=10.0,
         dynamic=True,
     )
-    entropy_weight: float = _declare(
+    entropy_weight: float = declared(
         0.1,
         "Weight of the explanation's entropy beside the detection's (lambda).",
         minimum=0.0,
         maximum=100.0,
         dynamic=True,
     )
-    temperature: float = _declare(
+    temperature: float = declared(
         0.7,
         'Sampling temperature of explanations (tau); 0 is greedy.',
         minimum=0.0,
         maximum=5.0,
         dynamic=True,
     )
-    max_new_tokens: int = _declare(
+    max_new_tokens: int = declared(
         80, 'Tokens of an explanation at most.', minimum=1, maximum=1024, dynamic=True
     )
-    return_policy: str = _declare(
+    return_policy: str = declared(
         'last',
         "The round that is reported: the one at which refinement stops (last, the paper's), or "
         'the one with the lowest combined entropy (best).',
         choices=('last', 'best'),
         dynamic=True,
     )
-    seed: int = _declare(0, 'Seed of the sampling.', minimum=0, maximum=2**31 - 1, dynamic=True)
-    target_error: float = _declare(
+    seed: int = declared(0, 'Seed of the sampling.', minimum=0, maximum=2**31 - 1, dynamic=True)
+    target_error: float = declared(
         0.0,
         'Share of failures, and of successes, that may get the opposite verdict: what is too '
         "doubtful for it is ABSTAIN. 0: the level of the checkpoint's calibration, and no ABSTAIN "
@@ -184,7 +154,7 @@ class MonitorParameters:
         maximum=1.0,
         dynamic=True,
     )
-    deadline: float = _declare(
+    deadline: float = declared(
         0.0,
         'Seconds of inference after which the best answer so far is reported, marked so; 0: '
         'refinement runs to its end. With a deadline, verdicts depend on the speed of the '
@@ -193,19 +163,19 @@ class MonitorParameters:
         maximum=3600.0,
         dynamic=True,
     )
-    usual_explanations: list[str] = _declare(
+    usual_explanations: list[str] = declared(
         [''],
         'Explanations that the model often gives, the likeliest first. They are guesses that '
         'make answers faster where they are right, and never change an answer.',
     )
-    max_streams: int = _declare(
+    max_streams: int = declared(
         4,
         'Tasks whose video is encoded while they run, at most; the others are encoded at their '
         'end. 0: all is done at the end. A server elsewhere has its own.',
         minimum=0,
         maximum=64,
     )
-    stream_megabytes: int = _declare(
+    stream_megabytes: int = declared(
         4096,
         'Bound of what running tasks hold encoded beside the model, in MiB; what does not fit is '
         "encoded at a task's end, which its report says (late_frames). A server elsewhere has "
@@ -213,41 +183,41 @@ class MonitorParameters:
         minimum=1,
         maximum=1048576,
     )
-    timeout: float = _declare(
+    timeout: float = declared(
         60.0,
         "Seconds after a task's end at which it is reported as TIMEOUT, on the steady clock.",
         minimum=0.5,
         maximum=3600.0,
     )
-    queue_size: int = _declare(
+    queue_size: int = declared(
         16, 'Tasks that may wait for inference; more are QUEUE_FULL.', minimum=1, maximum=1024
     )
-    provisional_reports: str = _declare(
+    provisional_reports: str = declared(
         'none',
         'Reports before the final one, marked provisional: none, one as soon as there is a first '
         'detection (first), or that and one after each round (rounds).',
         choices=('none', 'first', 'rounds'),
         dynamic=True,
     )
-    report_history: int = _declare(
+    report_history: int = declared(
         100, 'Reports kept for the get_report service.', minimum=1, maximum=10000
     )
-    data_dir: str = _declare(
+    data_dir: str = declared(
         '', 'Folder of evidence and labels. Empty: $ROS_HOME/armor, or ~/.ros/armor.'
     )
-    evidence_megabytes: int = _declare(
+    evidence_megabytes: int = declared(
         500,
         'Bound of the evidence pictures on disk in MiB, the oldest go first; 0 stores none.',
         minimum=0,
         maximum=1048576,
     )
-    autostart: bool = _declare(
+    autostart: bool = declared(
         True, 'Configure and activate at start, without a lifecycle manager.'
     )
 
     def __post_init__(self) -> None:
         for declaration in dataclasses.fields(self):
-            _check(declaration, getattr(self, declaration.name))
+            check_value(declaration, getattr(self, declaration.name))
         self.camera_configs()
         self.action_instructions()
         self.explanations()
@@ -331,87 +301,3 @@ class MonitorParameters:
             deadline=self.deadline,
             target_error=self.target_error,
         )
-
-
-def _check(declaration: dataclasses.Field[Any], value: Value) -> None:
-    """Raise ArmorError where a value breaks its declaration."""
-    name, metadata = declaration.name, declaration.metadata
-    if metadata['choices'] and value not in metadata['choices']:
-        allowed = ', '.join(metadata['choices'])
-        raise ArmorError(f'{name}: {value!r} is not one of {allowed}')
-    minimum, maximum = metadata['minimum'], metadata['maximum']
-    # written so that NaN fails too
-    if minimum is not None and not minimum <= value <= maximum:
-        raise ArmorError(f'{name}: {value} is outside {minimum} to {maximum}')
-
-
-def default_of(declaration: dataclasses.Field[Any]) -> Value:
-    """Return a fresh default value of a declared parameter."""
-    if declaration.default_factory is not dataclasses.MISSING:
-        return typing.cast('Value', declaration.default_factory())
-    return typing.cast('Value', declaration.default)
-
-
-def read_parameters(path: Path) -> dict[str, Value]:
-    """
-    Read a ROS parameters file: the values under ``/**`` and ``armor_monitor``, by name.
-
-    The node's own entry wins over the wildcard's. Raises ArmorError for a file that cannot be
-    read, an unknown name (with the nearest known one) or a value of another type.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ArmorError(f'parameters file {path} cannot be read: {error}') from error
-    if not isinstance(document, dict):
-        raise ArmorError(f'parameters file {path} must begin with "/**:" or "armor_monitor:"')
-    values: dict[str, Value] = {}
-    for node in ('/**', '/armor_monitor', 'armor_monitor'):
-        section = document.get(node) or {}
-        entries = section.get('ros__parameters') if isinstance(section, dict) else None
-        for name, value in (entries or {}).items():
-            if name != 'use_sim_time':
-                values[name] = _typed(path, name, value)
-    return values
-
-
-def _typed(path: Path, name: str, value: object) -> Value:
-    """Return the value of a known parameter in its declared type."""
-    defaults = {
-        declaration.name: default_of(declaration)
-        for declaration in dataclasses.fields(MonitorParameters)
-    }
-    if name not in defaults:
-        near = difflib.get_close_matches(name, defaults, n=1)
-        hint = f'; did you mean {near[0]}?' if near else ''
-        raise ArmorError(f'{path}: there is no parameter {name!r}{hint}')
-    expected = type(defaults[name])
-    strings = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-    if type(value) is not expected or (expected is list and not strings):
-        raise ArmorError(
-            f'{path}: {name} is {value!r}; it must be a {expected.__name__} like '
-            f'{defaults[name]!r}'
-        )
-    return value  # type: ignore[return-value]
-
-
-def parameters_yaml() -> str:
-    """Return the parameters file with every default, range and description, as YAML."""
-    lines = [
-        '# Parameters of the ARMOR monitor: every one, with its default.',
-        '/**:',
-        '  ros__parameters:',
-    ]
-    for declaration in dataclasses.fields(MonitorParameters):
-        metadata = declaration.metadata
-        notes = metadata['description']
-        if metadata['choices']:
-            notes += ' One of ' + ', '.join(metadata['choices']) + '.'
-        if metadata['minimum'] is not None:
-            notes += f' From {metadata["minimum"]:g} to {metadata["maximum"]:g}.'
-        if metadata['dynamic']:
-            notes += ' May be changed while the node runs.'
-        lines += ['    # ' + line for line in textwrap.wrap(notes, 90)]
-        value = yaml.safe_dump(default_of(declaration), default_flow_style=True, width=1000)
-        lines += [f'    {declaration.name}: {value.splitlines()[0]}']
-    return '\n'.join(lines) + '\n'

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from armor_ros.episodes.diagnosis import RefinementSettings
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.errors import ArmorError
-from armor_ros.parameters import MonitorParameters, parameters_yaml, read_parameters
+from armor_ros.parameters import MonitorParameters
+from armor_ros.parameters_file import parameters_yaml, read_parameters
 
 ROOT = Path(__file__).parents[1]
 RANGED = [field for field in dataclasses.fields(MonitorParameters) if field.metadata['maximum']]

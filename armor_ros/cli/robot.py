@@ -27,7 +27,7 @@ def monitor(
 ) -> None:
     """Run the monitor node; what follows --ros-args goes to ROS, as with ros2 run."""
     if print_params:
-        from armor_ros.parameters import parameters_yaml
+        from armor_ros.parameters_file import parameters_yaml
 
         typer.echo(parameters_yaml(), nl=False)
         return

@@ -28,7 +28,9 @@ from armor_ros.evaluation.predictor import (
 from armor_ros.evaluation.processes import Processes
 from armor_ros.evaluation.run_folder import RunFolder, host_info
 from armor_ros.evaluation.sources import SourceSettings, data_set_opener, open_sources
-from armor_ros.parameters import MonitorParameters, Value, read_parameters
+from armor_ros.parameter_declaration import Value
+from armor_ros.parameters import MonitorParameters
+from armor_ros.parameters_file import read_parameters
 
 CALIBRATION = 'armor_calibration.json'
 _MAX_UNKNOWN = 12

@@ -25,7 +25,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 
 from armor_ros.errors import ArmorError
-from armor_ros.parameters import MonitorParameters, Value, default_of
+from armor_ros.parameter_declaration import Value, default_of
+from armor_ros.parameters import MonitorParameters
 
 if TYPE_CHECKING:
     from armor_ros.node.monitor import Monitor

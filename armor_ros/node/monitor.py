@@ -25,8 +25,8 @@ from armor_ros.node.reporter import Reporter
 from armor_ros.node.services import ReportServices
 from armor_ros.node.triggers import ActionWatch
 from armor_ros.parameters import MonitorParameters
-from armor_ros.serving.client import ClientEvent
 from armor_ros.serving.desk import TaskDesk
+from armor_ros.serving.events import ClientEvent
 from armor_ros.serving.managed import ManagedInference, ServerSettings
 
 # Deep enough for a burst of task ends between two turns of the executor.
@@ -76,7 +76,7 @@ class Monitor(GuardedLifecycleNode):
                 'no model: set the parameter checkpoint to a checkpoint folder or a Qwen2.5-VL '
                 'model name, or server to the "host:port" of an inference server'
             )
-        self.recorder = EpisodeRecorder(parameters.episode_settings(), cameras)
+        self.recorder = EpisodeRecorder(parameters.episode_settings(), cameras, stacked=False)
         self.cameras = [
             CameraSubscription(self, camera, self.shield(self._on_image)) for camera in cameras
         ]

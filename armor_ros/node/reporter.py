@@ -16,7 +16,7 @@ from armor_ros.episodes.episode import Episode
 from armor_ros.node import reports
 from armor_ros.node.evidence import EvidencePublisher
 from armor_ros.node.verify import VerifyServer
-from armor_ros.serving.desk import Outcome, Progress
+from armor_ros.serving.outcome import Outcome, Progress
 
 if TYPE_CHECKING:
     from armor_ros.node.monitor import Monitor

@@ -16,7 +16,7 @@ from armor_msgs.action import VerifyTask
 from armor_msgs.msg import FailureReport
 from armor_ros.episodes.task import TaskEvent, TaskPhase, clean_task_id
 from armor_ros.node.conversions import event_from_message, rounds_to_messages, to_nanoseconds
-from armor_ros.serving.desk import Progress
+from armor_ros.serving.outcome import Progress
 
 if TYPE_CHECKING:
     from armor_ros.node.monitor import Monitor

@@ -18,36 +18,17 @@ from armor_ros.errors import ArmorError
 from armor_ros.serving import messages
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.events import (
-    Answer,
     ClientEvent,
-    Detection,
     Endpoint,
     ModelLost,
     ModelReady,
     NoAnswer,
-    RoundDone,
-    Started,
     StateChanged,
 )
 from armor_ros.serving.ledger import Ledger
 from armor_ros.serving.link import Heartbeat, Link, LinkLost
 from armor_ros.serving.manifest import frame_message
 from armor_ros.serving.protocol import encode
-
-__all__ = [
-    'Answer',
-    'ClientEvent',
-    'Detection',
-    'Endpoint',
-    'Heartbeat',
-    'InferenceClient',
-    'ModelLost',
-    'ModelReady',
-    'NoAnswer',
-    'RoundDone',
-    'Started',
-    'StateChanged',
-]
 
 STREAM_BYTES = 32 * 1024 * 1024
 FIRST_RETRY_SECONDS = 0.1

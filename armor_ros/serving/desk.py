@@ -22,57 +22,14 @@ from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.outcome import check_frames
 from armor_ros.episodes.recorder import EpisodeRecorder
 from armor_ros.episodes.task import TaskEvent, TaskPhase
-from armor_ros.serving.client import (
-    Answer,
-    ClientEvent,
-    Detection,
-    InferenceClient,
-    NoAnswer,
-    RoundDone,
-    Started,
-)
+from armor_ros.serving.client import InferenceClient
+from armor_ros.serving.events import Answer, ClientEvent, Detection, NoAnswer, RoundDone, Started
+from armor_ros.serving.outcome import Outcome, Progress
 
 SECOND = 1_000_000_000
 # Steady seconds beyond post-roll and settling after which a task is taken as it is, although the
 # clock of the stamps stands still (a paused simulation, the end of a replayed bag).
 STALLED_CLOCK_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """
-    The end of one task: a diagnosis, or the status and text that say why there is none.
-
-    Spans are nanoseconds of the steady clock: waiting, inference, and all since the end of the
-    task was received.
-    """
-
-    episode: Episode
-    diagnosis: Diagnosis | None
-    status: ReportStatus
-    text: str
-    queue_ns: int
-    inference_ns: int
-    total_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """
-    News of a task on its way to its outcome.
-
-    ``failure_probability``, ``rounds`` and ``diagnosis`` are empty when inference has just begun;
-    then comes the first detection, then the answers of each round and what they, with those
-    before, amount to. Spans as in ``Outcome``.
-    """
-
-    episode: Episode
-    queue_ns: int
-    inference_ns: int
-    total_ns: int
-    failure_probability: float | None = None
-    rounds: tuple[Round, ...] = ()
-    diagnosis: Diagnosis | None = None
 
 
 @dataclass(slots=True)

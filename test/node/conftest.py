@@ -179,7 +179,10 @@ class Robot:
 
     def wait_until_ready(self) -> None:
         """Wait until the model is loaded and the monitor hears this robot's task events."""
-        self.wait_for_diagnostic('inference', lambda line: line.message.startswith('ready'))
+        # importing torch takes long on a loaded machine
+        self.wait_for_diagnostic(
+            'inference', lambda line: line.message.startswith('ready'), timeout=120.0
+        )
         self.ros.spin_until(self._events.get_subscription_count)
 
 

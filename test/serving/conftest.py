@@ -22,7 +22,8 @@ import scripted_server  # noqa: E402
 from armor_ros.episodes.episode import CameraClip, CameraEvidence, Episode  # noqa: E402
 from armor_ros.episodes.task import TaskEvent, TaskPhase, TaskStatus  # noqa: E402
 from armor_ros.serving.app import InferenceServer  # noqa: E402
-from armor_ros.serving.client import Endpoint, InferenceClient  # noqa: E402
+from armor_ros.serving.client import InferenceClient  # noqa: E402
+from armor_ros.serving.events import Endpoint  # noqa: E402
 from armor_ros.serving.managed import ManagedInference, ServerSettings  # noqa: E402
 from armor_ros.serving.messages import MAX_MESSAGE_BYTES  # noqa: E402
 from armor_ros.serving.worker import LoadedModel  # noqa: E402

@@ -12,11 +12,11 @@ from scripted_server import INFO, digest
 
 from armor_ros.episodes.diagnosis import RefinementSettings, ReportStatus
 from armor_ros.errors import ArmorError
-from armor_ros.serving.client import (
+from armor_ros.serving.client import InferenceClient
+from armor_ros.serving.events import (
     Answer,
     Detection,
     Endpoint,
-    InferenceClient,
     ModelLost,
     ModelReady,
     NoAnswer,

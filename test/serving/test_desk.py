@@ -21,8 +21,9 @@ from armor_ros.episodes.diagnosis import (
 from armor_ros.episodes.recorder import CameraConfig, EpisodeRecorder
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.task import TaskEvent, TaskPhase
-from armor_ros.serving.desk import STALLED_CLOCK_SECONDS, Outcome, Progress, TaskDesk
+from armor_ros.serving.desk import STALLED_CLOCK_SECONDS, TaskDesk
 from armor_ros.serving.events import Detection, NoAnswer, RoundDone, Started
+from armor_ros.serving.outcome import Outcome, Progress
 
 SECOND = 10**9
 SETTLE = 0.5

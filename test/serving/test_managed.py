@@ -19,7 +19,8 @@ from test_supervisor import alive, state_of
 from armor_ros.episodes.diagnosis import RefinementSettings, ReportStatus, Verdict
 from armor_ros.errors import ArmorError
 from armor_ros.serving import managed as managed_module
-from armor_ros.serving.client import Answer, Heartbeat, ModelLost, ModelReady, NoAnswer, Started
+from armor_ros.serving.events import Answer, ModelLost, ModelReady, NoAnswer, Started
+from armor_ros.serving.link import Heartbeat
 from armor_ros.serving.managed import ManagedInference, ServerSettings, parse_endpoint
 from armor_ros.serving.supervisor import Backoff
 

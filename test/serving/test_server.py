@@ -13,7 +13,7 @@ from conftest import make_episode, wait_for
 from armor_ros.episodes.diagnosis import RefinementSettings
 from armor_ros.errors import ArmorError
 from armor_ros.serving import app, messages
-from armor_ros.serving.client import Answer, NoAnswer, StateChanged
+from armor_ros.serving.events import Answer, NoAnswer, StateChanged
 from armor_ros.serving.protocol import decode, encode
 from armor_ros.serving.server import _listen_unix, main, make_parser, serve
 

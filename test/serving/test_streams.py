@@ -12,8 +12,8 @@ from scripted_server import INFO, diagnose, digest
 
 from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReportStatus
 from armor_ros.serving import messages
-from armor_ros.serving.client import Answer, ModelReady, NoAnswer, RoundDone
 from armor_ros.serving.codec import ProtocolError
+from armor_ros.serving.events import Answer, ModelReady, NoAnswer, RoundDone
 from armor_ros.serving.frame_store import FRAME_OVERHEAD, FrameStore
 from armor_ros.serving.managed import ManagedInference, ServerSettings
 from armor_ros.serving.manifest import frame_message, submit_message
