@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from armor_ros.datasets.parquet import read_rows
 from armor_ros.datasets.sampling import ClipSampler, sampled_indices
 from armor_ros.datasets.video import Frames
-from armor_ros.episodes.decoding import CompressedImage, decode_image
+from armor_ros.datasets.views import decode_picture
 from armor_ros.errors import ArmorError
 
 # pictures are large: few rows at a time
@@ -71,7 +69,7 @@ class ParquetPicturesView:
                     f'{self.path}, row {start + index}: column {self.column!r} holds no picture'
                 )
             try:
-                picture = decode_image(CompressedImage('', np.frombuffer(data, np.uint8)), size)
+                picture = decode_picture(data, size)
             except ArmorError as error:
                 raise ArmorError(f'{self.path}, row {start + index}: {error}') from error
             yield index, picture

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from armor_ros.datasets.png import check_png
 from armor_ros.datasets.sampling import TOLERANCE_S, ClipSampler, Crop, sampled_indices
 from armor_ros.datasets.video import Frames, decode_video, probe_video
 from armor_ros.episodes.decoding import CompressedImage, decode_image
@@ -115,10 +114,15 @@ def read_picture(path: Path, smallest: tuple[int, int] | None = None) -> Frames:
         length = path.stat().st_size
         if length > MAX_PICTURE_BYTES:
             raise ArmorError(f'it has {length} bytes; the limit is {MAX_PICTURE_BYTES}')
-        data = np.fromfile(path, np.uint8)
-        return decode_image(CompressedImage('', data), smallest)
+        return decode_picture(path.read_bytes(), smallest)
     except (OSError, ArmorError) as error:
         raise ArmorError(f'cannot read the picture {path}: {error}') from error
+
+
+def decode_picture(data: bytes, smallest: tuple[int, int] | None = None) -> Frames:
+    """Return the bytes of a JPEG or PNG as ``read_picture`` does; raises DecodeError."""
+    check_png(data)
+    return decode_image(CompressedImage('', data), smallest)
 
 
 def in_order(files: Iterable[Path]) -> tuple[Path, ...]:

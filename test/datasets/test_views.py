@@ -168,6 +168,16 @@ def test_pictures_that_cannot_be_are_refused_before_they_are_decoded(tmp_path: P
     bomb.write_bytes(data)
     with pytest.raises(ArmorError, match=r'bomb\.png.*100000 x 100000 pixels'):
         read_picture(bomb)
+    # a chunk's length is believed by decoders: 4 GiB for 200 bytes
+    save_picture(bomb, plain(0))
+    data = bytearray(bomb.read_bytes())
+    data[33:37] = b'\xff\xff\xff\x0f'
+    bomb.write_bytes(data)
+    with pytest.raises(ArmorError, match=r'bomb\.png.*claims 4294967055 bytes, and \d+ are left'):
+        read_picture(bomb)
+    bomb.write_bytes(bomb.read_bytes()[:8])
+    with pytest.raises(ArmorError, match=r'bomb\.png'):
+        read_picture(bomb)
     (tmp_path / 'text.png').write_text('text')
     with pytest.raises(ArmorError, match=r'text\.png'):
         PicturesView((tmp_path / 'text.png',), 0.0).read(5.0)
