@@ -44,6 +44,7 @@ EXTRAS = {
         *BAGS,
         *VIDEOS,
         'jinja2',
+        'markupsafe',
         'pillow',
         'plotly',
         'pyarrow',

@@ -30,7 +30,7 @@ OPTIONAL = {'cv_bridge', 'compression'}
 PIP_NAMES = {
     'backports': 'backports-zstd',
     'cv2': 'opencv-python-headless',
-    'pil': 'pillow',
+    'PIL': 'pillow',
     'sklearn': 'scikit-learn',
     'yaml': 'pyyaml',
 }
