@@ -58,6 +58,15 @@ def evaluate(
             'openai:MODEL@URL; may be repeated.',
         ),
     ] = None,
+    examples: Annotated[
+        list[Path] | None,
+        typer.Option(help='Source of labelled examples for anthropic: and openai: baselines.'),
+    ] = None,
+    example_splits: Annotated[
+        list[str] | None,
+        typer.Option('--example-split', help='Split of the examples; may be repeated.'),
+    ] = None,
+    shots: Annotated[int, typer.Option(help='How many examples are shown.')] = 4,
     judges: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,6 +110,9 @@ def evaluate(
             splits=splits or (),
             labels=labels or (),
             baselines=baselines or (),
+            examples=examples or (),
+            example_splits=example_splits or (),
+            shots=shots,
             pictures=pictures,
             workers=workers,
             overwrite=overwrite,

@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from armor_ros.episodes.config_hash import config_hash
 from armor_ros.errors import ArmorError
+from armor_ros.evaluation.baselines.answer import Example
 from armor_ros.evaluation.display import Display, print_summary
 from armor_ros.evaluation.evaluate import EvaluationSummary, RunOptions, evaluate
 from armor_ros.evaluation.labels import LabelBook
@@ -42,7 +43,8 @@ class EvaluationRequest:
     What is to be evaluated, and how; see ``armor evaluate --help``.
 
     Arguments that are not empty win over the parameters file. ``data_format`` is 'auto' or the
-    name of a data set's format, ``data_options`` are "name=value" for its reader.
+    name of a data set's format, ``data_options`` are "name=value" for its reader. ``examples``
+    are sources of which ``shots`` cases are shown to baselines that take examples.
     """
 
     sources: Sequence[Path]
@@ -58,6 +60,9 @@ class EvaluationRequest:
     splits: Sequence[str] = ()
     labels: Sequence[Path] = ()
     baselines: Sequence[str] = ()
+    examples: Sequence[Path] = ()
+    example_splits: Sequence[str] = ()
+    shots: int = 4
     pictures: bool = True
     workers: int = 0
     overwrite: bool = False
@@ -116,12 +121,12 @@ class _Evaluation:
         self._labels = LabelBook(request.labels)
         cameras = parameters.camera_configs() or None
         _check_camera(parameters)
-        source_settings = SourceSettings(
+        self._source_settings = SourceSettings(
             self._settings.episodes, cameras, self._labels, tuple(request.splits)
         )
         self._sources, self._failures = open_sources(
             request.sources,
-            source_settings,
+            self._source_settings,
             data_set_opener(request.data_format, request.data_options),
         )
         if not self._sources:
@@ -187,7 +192,7 @@ class _Evaluation:
 
     def _ask_baseline(self, spec: str, *, is_main: bool) -> EvaluationSummary:
         """Ask a baseline; it takes the model's place in the folder where there is no model."""
-        from armor_ros.evaluation.baselines import make_baseline
+        from armor_ros.evaluation.baselines import make_baseline, takes_examples
 
         with Display(self._console) as display:
             baseline = make_baseline(
@@ -195,6 +200,7 @@ class _Evaluation:
                 mode=self._settings.refinement.input_mode,
                 camera=self._settings.refinement.camera,
                 device=self._parameters.device,
+                examples=self._examples() if takes_examples(spec) else (),
             )
             baseline.check()
             predictor = BaselinePredictor(
@@ -206,6 +212,19 @@ class _Evaluation:
             summary = self._evaluate(predictor, folder, folder.name, display)
         self._console.print(f'{baseline.name}: {summary.tasks} tasks', highlight=False)
         return summary
+
+    def _examples(self) -> tuple[Example, ...]:
+        from armor_ros.evaluation.examples import choose_examples
+
+        request = self._request
+        if not request.examples:
+            return ()
+        settings = replace(self._source_settings, splits=tuple(request.example_splits))
+        opener = data_set_opener(request.data_format, request.data_options)
+        sources, failures = open_sources(request.examples, settings, opener)
+        if failures:
+            raise ArmorError('\n'.join(failures))
+        return choose_examples(sources, request.shots, self._sources)
 
     def _begin(self, name: str, predictor: Predictor, model: dict[str, Any]) -> None:
         """Write run.json before the first answer, so that another run is refused from then on."""
@@ -228,6 +247,7 @@ class _Evaluation:
                 'cameras': [dataclasses.asdict(c) for c in self._parameters.camera_configs()],
             },
             'baselines': list(request.baselines),
+            'processes': self._processes.count,
             **host_info(),
         }
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The processes that share an evaluation, as accelerate started them: one, or several.
+The processes that share an evaluation: one, or as many as a launcher started.
 
-``accelerate launch --num_processes N -m armor_ros.cli evaluate ...`` starts them, on one machine
-or on several that share the output folder.
+``accelerate launch --multi_gpu -m armor_ros.cli evaluate ...`` starts one a GPU; ``torchrun
+--nproc-per-node N -m ...`` and ``mpirun`` do so without GPUs. On several machines the output
+folder must be one that they share.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from armor_ros.errors import ArmorError
 
 T = TypeVar('T')
 
+# What launchers tell the number of processes by: torchrun (and accelerate), then MPI.
+_COUNTS = ('WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'PMI_SIZE', 'MV2_COMM_WORLD_SIZE')
 # Processes wait for the slowest at the end of a run: as long as it takes.
 _PATIENCE = timedelta(days=30)
 
@@ -27,14 +30,22 @@ class Processes:
     def __init__(self) -> None:
         self.index, self.count = 0, 1
         self._state: Any = None
-        if int(os.environ.get('WORLD_SIZE', '1')) > 1:
+        if any(os.environ.get(name, '1') not in ('', '1') for name in _COUNTS):
+            import torch
             from accelerate import PartialState
 
+            # only GPUs are detected by themselves
+            without_gpu = os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1', 'true', 'yes')
             self._state = PartialState(
-                cpu=os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1', 'true', 'yes'),
-                timeout=_PATIENCE,
+                cpu=without_gpu or not torch.cuda.is_available(), timeout=_PATIENCE
             )
             self.index, self.count = self._state.process_index, self._state.num_processes
+            if self.count == 1:
+                # each would do everything, and write the same files
+                raise ArmorError(
+                    'a launcher started several processes, but they do not find each other; start '
+                    'them with accelerate launch --multi_gpu, torchrun or mpirun, or start one'
+                )
 
     @property
     def is_main(self) -> bool:

@@ -45,7 +45,7 @@ def record_episode(
                 stamp_ns=end_ns,
                 name=record.task,
                 instruction=record.instruction,
-                status=_STATUS.get(record.robot_status, TaskStatus.UNKNOWN),
+                status=status_of(record),
                 context=tuple(record.extra.items()),
             )
         ),
@@ -61,6 +61,11 @@ def record_episode(
         fps=settings.fps,
         collage=collage[0] if collage is not None and len(collage) else None,
     )
+
+
+def status_of(record: Record) -> TaskStatus:
+    """Return what the robot's stack said; UNKNOWN when it said nothing that is a status."""
+    return _STATUS.get(record.robot_status, TaskStatus.UNKNOWN)
 
 
 def _read_views(

@@ -33,7 +33,7 @@ from armor_ros.evaluation.labels import (
     choose_label,
     status_label,
 )
-from armor_ros.evaluation.record_episode import record_episode
+from armor_ros.evaluation.record_episode import record_episode, status_of
 
 # Records of a data set that are done, or done again after an interruption, together.
 PART_RECORDS = 16
@@ -204,33 +204,37 @@ class RecordSource:
             log.problems.update(self._data_set.skipped)
             if not records:
                 log.failures.append(self._why_empty())
-        settings = self._settings
-        size = None if settings.as_recorded else settings.episodes.frame_size
         chosen = records[part * PART_RECORDS : (part + 1) * PART_RECORDS]
         for number, record in enumerate(chosen, 1):
-            episode = record_episode(record, settings.episodes, log.problems, size)
+            case = self.case_of(record, log)
             log.position = number / len(chosen)
-            yield self._case(record, episode)
+            yield case
 
-    def _case(self, record: Record, episode: Episode) -> Case:
-        task = episode.task
-        own = TaskLabel(record.label, 'dataset', record.weak, record.explanation)
-        said = [
-            *self._settings.labels.find(self.name, task.task_id),
-            own,
-            status_label(task.status, 'status'),
-        ]
+    def case_of(self, record: Record, log: PartLog) -> Case:
+        """Read a record's pictures; what cannot be read is counted."""
+        settings = self._settings
+        size = None if settings.as_recorded else settings.episodes.frame_size
         return Case(
-            episode=episode,
+            episode=record_episode(record, settings.episodes, log.problems, size),
             source=self.name,
             source_kind=self.kind,
             sample_id=record.id,
-            label=choose_label(said),
+            label=self.label_of(record),
             split=record.split,
             task_kind=record.task,
             recording=record.episode,
             group=record.group,
             injected_mode=record.injected_mode,
+        )
+
+    def label_of(self, record: Record) -> TaskLabel:
+        """Return what is known of a record's outcome, its pictures unread."""
+        return choose_label(
+            [
+                *self._settings.labels.find(self.name, clean_task_id(record.id)),
+                TaskLabel(record.label, 'dataset', record.weak, record.explanation),
+                status_label(status_of(record), 'status'),
+            ]
         )
 
     @property

@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from armor_ros.datasets.record import COLLAGE_VIEW, Record, View
 from armor_ros.datasets.video import Frames
+from armor_ros.episodes.diagnosis import InputMode, RefinementSettings
 from armor_ros.episodes.outcome import check_frames
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.task import TaskStatus
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.case import TaskLabel
+from armor_ros.evaluation.evaluate import RunOptions, evaluate
+from armor_ros.evaluation.examples import choose_examples
 from armor_ros.evaluation.labels import LabelBook
+from armor_ros.evaluation.predictor import EvaluationSettings, ModelPredictor
 from armor_ros.evaluation.record_episode import record_episode
 from armor_ros.evaluation.sources import (
     PART_RECORDS,
@@ -199,3 +205,66 @@ def test_a_folder_of_recordings_stands_for_all_of_them(robot_bag: Any, tmp_path:
     sources, failures = open_sources(wanted, SourceSettings(), refuse)
     assert [source.name for source in sources] == ['a', 'b', 'single']
     assert failures == [f'{tmp_path}/notes is unknown']
+
+
+def test_examples_are_not_what_is_evaluated(tmp_path: Path) -> None:
+    def source(splits: tuple[str, ...]) -> RecordSource:
+        records = []
+        for number in range(14):
+            failed = number % 2 == 1
+            records.append(
+                film(
+                    f'r{number}',
+                    {'front': Film(4, number)},
+                    label='failure' if failed else 'success',
+                    explanation=f'it fell {number}' if failed else None,
+                    split='test' if number < 3 else 'train',
+                    episode=f'e{number // 2}',
+                )
+            )
+        return RecordSource(tmp_path, 'films', Films(records), SourceSettings(splits=splits))
+
+    examples = choose_examples([source(('train',))], 4, [source(('test',))])
+    assert [example.failed for example in examples] == [False, True, False, True]
+    shown = [int(example.episode.clips[0].frames.max()) for example in examples]
+    # r3 shows the recording of r2, which is evaluated; no two share a recording
+    assert not set(shown) & {0, 1, 2, 3}
+    assert len({number // 2 for number in shown}) == 4
+    assert [e.explanation for e in examples if e.failed] == [f'it fell {n}' for n in shown[1::2]]
+    with pytest.raises(ArmorError, match='examples need'):
+        choose_examples([source(('test',))], 2, [source(('test',))])
+
+
+def test_a_recording_is_not_evaluated_and_an_example(robot_bag: Any, tmp_path: Path) -> None:
+    robot_bag.camera()
+    robot_bag.goal(1.0, 2.0)
+    bag = BagSource(robot_bag.write(tmp_path / 'bag'), 'bag', SourceSettings())
+    with pytest.raises(ArmorError, match='is evaluated; give other recordings'):
+        choose_examples([bag], 1, [bag])
+    (example,) = choose_examples([bag], 1, [])
+    assert not example.failed
+    assert example.episode.frame_count == 6
+
+
+def test_the_model_sees_a_ready_collage_as_it_is(tmp_path: Path, diagnoser: Any) -> None:
+    records = [film('c', {COLLAGE_VIEW: Film(1, grey)}) for grey in (7, 200)]
+    sources = [
+        RecordSource(tmp_path, f'films {number}', Films([record]), SourceSettings())
+        for number, record in enumerate(records)
+    ]
+    small = RefinementSettings(rounds=1, trajectories=1, max_new_tokens=3)
+    for mode, status in ((InputMode.COLLAGE, 'OK'), (InputMode.CLIP, 'MODEL_ERROR')):
+        settings = EvaluationSettings(refinement=replace(small, input_mode=mode))
+        output = tmp_path / mode.value
+        options = RunOptions(evidence=output)
+        evaluate(sources, ModelPredictor(diagnoser, settings), output, options)
+        text = (output / 'predictions.jsonl').read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert [line['status'] for line in lines] == [status, status]
+        assert all(
+            cv2.imread(str(output / line['evidence'])).shape[:2] == (48, 64) for line in lines
+        )
+        if mode is InputMode.CLIP:
+            assert 'set input_mode to collage' in lines[0]['status_text']
+        else:
+            assert lines[0]['failure_probability'] != lines[1]['failure_probability']
