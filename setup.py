@@ -47,7 +47,7 @@ EXTRAS = {
         'markupsafe',
         'pillow',
         'plotly',
-        'pyarrow',
+        'pyarrow>=15',
         'rich',
         'rouge-score',
         'scikit-learn',

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.datasets.video import Frames, read_video
-from armor_ros.episodes.decoding import resize
+from armor_ros.episodes.decoding import CompressedImage, decode_image, resize
 from armor_ros.errors import ArmorError
 
 MANIFEST_FILE = 'manifest.jsonl'
@@ -245,10 +244,10 @@ def _read_pictures(folder: Path, most: int | None = None) -> Frames:
         raise ArmorError(f'{folder} holds no picture ({", ".join(PICTURES)})')
     frames: list[Frames] = []
     for file in files[:most]:
-        picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ArmorError(f'cannot read the picture {file}: replace or remove it')
-        frame = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+        try:
+            frame = decode_image(CompressedImage('', file.read_bytes()))
+        except (OSError, ArmorError) as error:
+            raise ArmorError(f'cannot read the picture {file}: {error}') from error
         # a folder of odd sizes takes that of its first picture
         size = frames[0].shape[:2] if frames else frame.shape[:2]
         frames.append(resize(frame, (size[0], size[1])))

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from armor_ros.datasets.png import check_png
 from armor_ros.datasets.sampling import TOLERANCE_S, ClipSampler, Crop, sampled_indices
 from armor_ros.datasets.video import Frames, decode_video, probe_video
 from armor_ros.episodes.decoding import CompressedImage, decode_image
@@ -121,7 +120,6 @@ def read_picture(path: Path, smallest: tuple[int, int] | None = None) -> Frames:
 
 def decode_picture(data: bytes, smallest: tuple[int, int] | None = None) -> Frames:
     """Return the bytes of a JPEG or PNG as ``read_picture`` does; raises DecodeError."""
-    check_png(data)
     return decode_image(CompressedImage('', data), smallest)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from armor_ros.episodes.image import CompressedImage, DecodeError, check_size, shorten
+from armor_ros.episodes.png import PNG_START, png_size
 from armor_ros.episodes.raw_image import (
     BAYER_CODES,
     Frame,
@@ -29,7 +30,6 @@ from armor_ros.episodes.raw_image import (
 
 _JPEG_START = b'\xff\xd8\xff'
 _JPEG_END = b'\xff\xd9'
-_PNG_START = b'\x89PNG\r\n\x1a\n'
 # Start of frame markers: all of 0xC0..0xCF but the tables DHT, JPG and DAC.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
@@ -62,8 +62,8 @@ def decode_compressed(image: CompressedImage, smallest: tuple[int, int] | None =
     if data.startswith(_JPEG_START):
         width, height, components = _jpeg_header(data)
         reducible = components == 3
-    elif data.startswith(_PNG_START):
-        width, height = _png_size(data)
+    elif data.startswith(PNG_START):
+        width, height = png_size(data)
     else:
         raise DecodeError(
             f'compressed image with format {shorten(image.format)} is neither JPEG nor PNG; it '
@@ -111,16 +111,6 @@ def _jpeg_header(data: bytes) -> tuple[int, int, int]:
             return header
         position += 2 + struct.unpack_from('>H', data, position + 2)[0]
     raise DecodeError(f'JPEG of {len(data)} bytes is cut short or damaged: it has no picture')
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) of a PNG; raise DecodeError when it is cut short."""
-    if len(data) < 24 or data[12:16] != b'IHDR':
-        raise DecodeError(f'PNG of {len(data)} bytes is damaged: it has no header')
-    if b'IEND' not in data[24:]:
-        raise DecodeError(f'PNG of {len(data)} bytes is cut short: it has no end')
-    width, height = struct.unpack_from('>II', data, 16)
-    return int(width), int(height)
 
 
 def _to_rgb(pixels: npt.NDArray[Any], source: str) -> Frame:

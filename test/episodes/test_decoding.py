@@ -413,3 +413,10 @@ def test_resize_averages_down_interpolates_up_and_leaves_equals_alone() -> None:
     assert small.shape == (16, 32, 3)
     assert np.abs(small.astype(int) - 127).max() <= 1
     assert resize(picture[:1, :1], (308, 308)).shape == (308, 308, 3)
+
+
+def test_a_png_whose_chunk_claims_gigabytes_is_refused_at_once() -> None:
+    good = cv2.imencode('.png', np.zeros((4, 6, 3), np.uint8))[1].tobytes()
+    lying = good[:33] + b'\xff\xff\xff\xf0IDAT' + good[41:]
+    with pytest.raises(DecodeError, match='claims 4294967280 bytes'):
+        decode_image(CompressedImage('png', lying))

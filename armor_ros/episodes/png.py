@@ -7,21 +7,22 @@ import struct
 
 from armor_ros.episodes.image import DecodeError
 
-_START = b'\x89PNG\r\n\x1a\n'
+PNG_START = b'\x89PNG\r\n\x1a\n'
 # length and type before a chunk's data, a checksum after it
 _AROUND = 12
 
 
-def check_png(data: bytes) -> None:
+def png_size(data: bytes) -> tuple[int, int]:
     """
-    Raise DecodeError when a chunk of a PNG claims more bytes than there are, or none is the last.
+    Return (width, height) of a PNG after a look at all of its chunks.
 
-    OpenCV makes room for whatever a chunk claims: 4 GiB and many seconds for a damaged file of
-    200 bytes. Data that is no PNG passes.
+    Raises DecodeError when there is no header, a chunk claims more bytes than there are, or none
+    is the last. OpenCV makes room for whatever a chunk claims: 4 GiB and many seconds for a
+    damaged file of 200 bytes.
     """
-    if not data.startswith(_START):
-        return
-    position = len(_START)
+    if len(data) < 24 or data[12:16] != b'IHDR':
+        raise DecodeError(f'PNG of {len(data)} bytes is damaged: it has no header')
+    position = len(PNG_START)
     while position + _AROUND <= len(data):
         length, kind = struct.unpack_from('>I4s', data, position)
         left = len(data) - position - _AROUND
@@ -31,6 +32,7 @@ def check_png(data: bytes) -> None:
                 f'{left} are left'
             )
         if kind == b'IEND':
-            return
+            width, height = struct.unpack_from('>II', data, 16)
+            return int(width), int(height)
         position += _AROUND + length
     raise DecodeError(f'PNG of {len(data)} bytes is cut short: it has no end')
