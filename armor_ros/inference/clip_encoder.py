@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from armor_ros.model.armor import ArmorModel
+from armor_ros.inference.engine import Engine
 from armor_ros.model.mrope import VisionGrid, text_positions, vision_positions
 from armor_ros.model.preprocessing import clip_input
 
@@ -24,7 +24,9 @@ class ClipEncoder:
     the others are encoded.
     """
 
-    def __init__(self, model: ArmorModel, fps: float) -> None:
+    def __init__(self, engine: Engine, fps: float) -> None:
+        model = engine.model
+        self._engine = engine
         self._model = model
         self._seconds = model.geometry.temporal_patch_size / fps
         self._fps = fps
@@ -51,7 +53,7 @@ class ClipEncoder:
         embeddings: list[torch.Tensor] = []
         for group in groups:
             vision = clip_input(np.concatenate(group), self._fps, size, geometry)
-            embeddings += model.encode_vision(vision).split(self.tokens_per_step)
+            embeddings += self._engine.encode_vision(vision).split(self.tokens_per_step)
         return embeddings
 
     def positions(self, steps: Sequence[int]) -> torch.Tensor:

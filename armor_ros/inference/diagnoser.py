@@ -226,7 +226,7 @@ class Diagnoser:
         positions, prefix.next_position = model.prefix_positions(tokens, seen.vision)
         parts = (
             model.embed(torch.tensor(tokens.before)),
-            model.encode_vision(seen.vision).to(prefix.decoder.dtype),
+            self._engine.encode_vision(seen.vision).to(prefix.decoder.dtype),
             model.embed(torch.tensor(tokens.after)),
         )
         prefix.append(torch.cat(parts), positions)

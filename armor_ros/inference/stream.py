@@ -87,7 +87,7 @@ class EpisodeStream:
         self._model = engine.model
         self._fps = engine.model.config.fps if fps is None else fps
         self._limits = limits
-        self._encoder = ClipEncoder(engine.model, self._fps)
+        self._encoder = ClipEncoder(engine, self._fps)
         if limits.max_tokens < 2 * self._encoder.tokens_per_step:
             raise ArmorError(
                 f'max_tokens is {limits.max_tokens}, and a pair of frames takes '
@@ -190,7 +190,7 @@ class EpisodeStream:
             self._waiting.clear()
         if fps != self._fps:
             # The frames would stand at other instants.
-            self._fps, self._encoder = fps, ClipEncoder(self._model, fps)
+            self._fps, self._encoder = fps, ClipEncoder(self._engine, fps)
             self._prefix.cut(0)
             self._stored.clear()
         prefix = self._prefix

@@ -18,6 +18,7 @@ from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
 from armor_ros.inference.clip_encoder import ClipEncoder
 from armor_ros.inference.diagnoser import Diagnoser
+from armor_ros.inference.engine import Engine
 from armor_ros.inference.errors import Canceled
 from armor_ros.inference.prefix import SharedPrefix
 from armor_ros.inference.stream import EpisodeStream, StreamLimits
@@ -75,7 +76,7 @@ def test_pairs_are_bit_equal_to_the_whole_clip(
     model: ArmorModel, make_episode: EpisodeMaker
 ) -> None:
     frames = make_episode(count=8, size=90).clip().frames
-    encoder = ClipEncoder(model, 5.0)
+    encoder = ClipEncoder(Engine(model), 5.0)
     pairs = [frames[start : start + 2] for start in range(0, 8, 2)]
     with torch.inference_mode():
         together = encoder.encode(pairs)
