@@ -42,7 +42,8 @@ from armor_ros.model.weights import CONFIG_FILE, check_weights, hash_weights
 
 TARGET_ERROR = 0.1
 # A temperature outside says that there is something else wrong than confidence.
-TEMPERATURES = (0.05, 20.0)
+SMALLEST_TEMPERATURE = 0.05
+LARGEST_TEMPERATURE = 20.0
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,11 @@ def fit_temperature(raw: Array, failed: Flags) -> float:
         against, in_favour = np.logaddexp(0, scaled), np.logaddexp(0, -scaled)
         return float(np.mean(target * in_favour + (1 - target) * against))
 
-    bounds = tuple(np.log(TEMPERATURES))
+    bounds = (np.log(SMALLEST_TEMPERATURE), np.log(LARGEST_TEMPERATURE))
     result = optimize.minimize_scalar(
-        loss, bounds=bounds, method='bounded', options={'xatol': 1e-6}
+        loss, bounds=bounds, method='bounded', options={'xatol': 1e-7}
     )
-    return round(float(np.exp(result.x)), 6)
+    return round(float(np.exp(result.x)), 4)
 
 
 def check_free(folder: Path, *, force: bool) -> None:

@@ -113,7 +113,9 @@ def disagreement(lines: Sequence[Line]) -> dict[str, Any]:
         'said_succeeded_video_failed': int((contradicts & succeeded).sum()),
         'said_aborted_video_succeeded': int((contradicts & ~succeeded).sum()),
         'agreement': draw.proportion(
-            ~contradicts, np.ones(len(chosen), np.bool_), "no task has both robot's and verdict"
+            ~contradicts,
+            np.ones(len(chosen), np.bool_),
+            "no task has both the robot's word and a verdict",
         ),
         'confirmed': draw.proportion(
             truth == failed, contradicts & strong, 'no contradiction has a strong label'

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.calibrate import (
+    LARGEST_TEMPERATURE,
     CalibrationSummary,
     calibrate,
     check_free,
@@ -100,6 +101,11 @@ def _print_calibration(console: Console, summary: CalibrationSummary) -> None:
         f'{summary.nll[0]:.3f} -> {summary.nll[1]:.3f}, calibration error '
         f'{summary.ece[0]:.3f} -> {summary.ece[1]:.3f} (on these same tasks)'
     )
+    if calibration.temperature >= LARGEST_TEMPERATURE:
+        console.print(
+            '[bold]The temperature is at its bound: these probabilities tell failures from '
+            'successes no better than chance.[/]'
+        )
     console.print(
         f'error level {level:g}: FAILURE needs a probability above '
         f'{max(0.5, threshold(successes, level)):.3f}, SUCCESS above '

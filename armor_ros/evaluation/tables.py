@@ -42,13 +42,13 @@ def format_figure(figure: Any, tasks: int = 0, *, signed: bool = False) -> str:
     """
     Return a figure as text: value and interval, and n where it is not ``tasks``.
 
-    A figure without a value is a dash and the reason.
+    A figure without a value is a dash; metrics.json has the reason.
     """
     if not isinstance(figure, Mapping):
         return '-' if figure is None else f'{figure:.3f}'
     plus = '+' if signed else ''
     if figure['value'] is None:
-        return f'- ({figure["reason"]})'
+        return '-'
     text = f'{figure["value"]:{plus}.3f}'
     if figure['low'] is not None:
         text += f' \\[{figure["low"]:{plus}.3f}, {figure["high"]:{plus}.3f}]'

@@ -14,6 +14,7 @@ from some_lines import MODEL, SETTINGS, a_line, a_round, of_baseline, unknown
 from armor_ros.episodes.diagnosis import InputMode
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.calibrate import (
+    LARGEST_TEMPERATURE,
     CheckpointIdentity,
     calibrate,
     check_free,
@@ -59,6 +60,12 @@ def test_no_other_temperature_is_likelier() -> None:
 
     best = optimize.brute(lambda t: loss(float(t[0])), [(0.5, 10)], Ns=400, finish=None)
     assert fit_temperature(raw, failed) == pytest.approx(float(best), abs=0.03)
+
+
+def test_probabilities_that_say_nothing_have_the_largest_temperature() -> None:
+    raw = np.array([0.9, 0.1] * 20)
+    failed = np.array([True, True, False, False] * 10)
+    assert fit_temperature(raw, failed) == LARGEST_TEMPERATURE
 
 
 def test_a_set_without_errors_does_not_ask_for_certainty() -> None:
