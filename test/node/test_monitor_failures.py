@@ -161,6 +161,42 @@ def test_a_full_disk_costs_the_picture_not_the_report(
     assert report.evidence_uri == ''
 
 
+@pytest.mark.parametrize('how', ['answered', 'deactivated'])
+def test_a_slow_picture_holds_up_its_report_and_nothing_else(
+    robot: Any, monitor: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    from armor_ros.node import evidence
+
+    release, drawing = threading.Event(), threading.Event()
+    render = evidence.render_collage
+
+    def render_slowly(episode: Any) -> Any:
+        drawing.set()
+        release.wait(60)
+        return render(episode)
+
+    monkeypatch.setattr(evidence, 'render_collage', render_slowly)
+    node = monitor(rounds=1, max_new_tokens=4)
+    robot.add_camera('/front/image_raw/compressed')
+    robot.wait_until_ready()
+    robot.run_task('a', seconds=0.6)
+    robot.ros.spin_until(drawing.is_set, timeout=30)
+    seen = node.cameras[0].messages
+    robot.hold(1.0)
+    assert node.cameras[0].messages >= seen + 10
+    assert robot.reports == []
+    if how == 'answered':
+        release.set()
+    else:
+        # transitions belong to the node's thread, which waits for the picture then
+        threading.Timer(0.2, release.set).start()
+        node.trigger_deactivate()
+    (report,) = robot.wait_for_reports(1)
+    assert report.evidence_uri.startswith('file://')
+    assert report.total_time.sec >= 1
+    assert report.verdict in (report.SUCCESS, report.FAILURE, report.UNKNOWN)
+
+
 def test_parameters_change_only_where_they_can(robot: Any, monitor: Any) -> None:
     from rcl_interfaces.srv import SetParameters
     from rclpy.parameter import Parameter
