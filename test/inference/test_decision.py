@@ -22,6 +22,7 @@ from armor_ros.model.calibration import (
     write_calibration,
 )
 from armor_ros.model.checkpoint import load_checkpoint
+from armor_ros.parameters import MonitorParameters
 
 SETTINGS = RefinementSettings(rounds=2, trajectories=2, max_new_tokens=6)
 FPS = 5.0
@@ -142,3 +143,8 @@ def test_an_answer_with_less_than_was_asked_for_is_withheld(model: Any, plain: D
     decided = decision.apply(reduced, asked, FPS)
     assert (decided.verdict, decided.calibrated) == (Verdict.ABSTAIN, False)
     assert decision.apply(reduced, SETTINGS, FPS).verdict is plain.verdict
+
+
+def test_the_monitor_s_parameter_is_the_level_asked_for() -> None:
+    assert MonitorParameters().refinement_settings().target_error == 0.0
+    assert MonitorParameters(target_error=0.05).refinement_settings().target_error == 0.05
