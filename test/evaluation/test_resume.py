@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from armor_ros.cli import app
 from armor_ros.datasets.manifest import Sample, write_manifest
 from armor_ros.datasets.video import write_video
 from armor_ros.errors import ArmorError
@@ -165,15 +167,13 @@ def make_data_set(root: Path, count: int) -> Path:
 
 def launch(processes: int, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run the command in so many processes."""
-    launcher = [sys.executable, '-m']
-    if processes > 1:
-        launcher += ['torch.distributed.run', '--nproc-per-node', str(processes)]
-        launcher += ['--rdzv-backend', 'c10d', '--rdzv-endpoint', 'localhost:0', '-m']
+    launcher = ['torch.distributed.run', '--nproc-per-node', str(processes)]
+    launcher += ['--rdzv-backend', 'c10d', '--rdzv-endpoint', 'localhost:0', '-m']
     return subprocess.run(
-        [*launcher, 'armor_ros.cli', 'evaluate', *arguments],
+        [sys.executable, '-m', *launcher, 'armor_ros.cli', 'evaluate', *arguments],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=280,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
 
@@ -186,13 +186,15 @@ def test_two_processes_give_the_same_bytes_as_one(
     file.write_text(PARAMETERS)
     arguments = [str(data), *map(str, bags), '--checkpoint', str(tiny_checkpoint)]
     arguments += ['--params-file', str(file), '--device', 'cpu', '--baseline', 'always-success']
-    for processes in (1, 2):
-        output = tmp_path / str(processes)
-        result = launch(processes, [*arguments, '--output', str(output)])
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert json.loads((output / 'run.json').read_text())['processes'] == processes
+    alone = CliRunner().invoke(
+        app, ['evaluate', *arguments, '--output', str(tmp_path / '1')], catch_exceptions=False
+    )
+    together = launch(2, [*arguments, '--output', str(tmp_path / '2')])
+    assert together.returncode == 0, together.stdout + together.stderr
+    for count, text in ((1, alone.stderr), (2, together.stderr)):
+        assert json.loads((tmp_path / str(count) / 'run.json').read_text())['processes'] == count
         # one process speaks for all
-        assert result.stderr.count('23 tasks') == 2, result.stderr
+        assert text.count('23 tasks') == 2, text
     for path in ('.', 'baselines/always-success'):
         assert len(content(tmp_path / '1' / path)) == 23
         assert content(tmp_path / '1' / path) == content(tmp_path / '2' / path)
