@@ -528,9 +528,15 @@ def test_memory_that_other_streams_hold_does_not_change_the_answer(
     client.open('runs', FRONT, FPS)
     push_all(client, 'runs', make_episode('runs'))
     wait_until_encoded(server, sessions=1, frames=4)
+    client.open('done', FRONT, FPS)
+    push_all(client, 'done', make_episode())
+    wait_until_encoded(server, sessions=2, frames=8)
     client.submit('done', make_episode(), FRONT)
     assert events.wait(ENDS, 'done').diagnosis.settings == FRONT
     assert len(pool_of(server)) == 0
+    # The second attempt has an empty stream, so that its answer tells that all was late.
+    assert scripted.given[-1] is scripted.streams[2]
+    assert scripted.streams[2].pushed == []
     client.submit('runs', make_episode('runs'), FRONT)
     assert events.wait(ENDS, 'runs').diagnosis.settings == FRONT
 
