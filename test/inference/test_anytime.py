@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
 from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy, Round
 from armor_ros.episodes.episode import Episode
@@ -15,6 +16,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.inference.diagnoser import Diagnoser
 from armor_ros.inference.errors import Canceled, ModelError
 from armor_ros.inference.prefix import SharedPrefix
+from armor_ros.model import products
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.decoder import Decoder
 
@@ -175,8 +177,12 @@ def test_too_little_memory_at_all(
     model: ArmorModel, make_episode: EpisodeMaker, scarce: Callable[[int], None]
 ) -> None:
     scarce(10)
+    large = nn.Linear(512, 256)
+    with torch.no_grad():
+        products.linear(large, torch.ones(1, 512))
     with pytest.raises(ModelError, match='memory of cpu does not suffice'):
         Diagnoser(model).diagnose(make_episode(), SLOW)
+    assert products.copied_bytes() == 0
 
 
 def test_other_errors_are_not_taken_for_it(
