@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``armor score``, ``compare`` and ``calibrate``: figures of runs, without the model."""
+"""``armor score``, ``report``, ``annotate``, ``compare``, ``calibrate``: all without a model."""
 
 from __future__ import annotations
 
@@ -23,6 +23,37 @@ def score(
     from armor_ros.evaluation.scoring import run_scoring
 
     run_scoring(folder, limits)
+
+
+@app.command(epilog='Example: armor report out/run')
+def report(
+    folder: Annotated[Path, typer.Argument(help='Folder that armor evaluate wrote.')],
+) -> None:
+    """Write report.html anew: the run and its baselines on one page that opens offline."""
+    from armor_ros.evaluation.rendering import run_report
+
+    run_report(folder)
+
+
+@app.command(epilog='Example: armor annotate out/run bags/monday')
+def annotate(
+    folder: Annotated[Path, typer.Argument(help='Folder that armor evaluate wrote.')],
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help='Recordings of the run, where they were moved. Default: as they were.'
+        ),
+    ] = None,
+) -> None:
+    """
+    Copy the recordings' cameras into MCAP files with the verdicts beside them, for Foxglove.
+
+    They take about as much room as the cameras' messages do in the recordings. Open one in
+    Foxglove, and import foxglove_layout.json there.
+    """
+    from armor_ros.evaluation.rendering import run_annotation
+
+    run_annotation(folder, recordings or ())
 
 
 @app.command(epilog='Example: armor compare out/old out/new')

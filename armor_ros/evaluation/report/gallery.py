@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from armor_ros.evaluation.evidence_file import evidence_path
 from armor_ros.evaluation.lines import Line, answered_failed, best_answers
-from armor_ros.evaluation.report.pictures import choose, embed, evidence_path
+from armor_ros.evaluation.report.pictures import choose, embed
 
 # Tasks on a page at most, and characters of all their texts together.
 MOST_TASKS = 10_000

@@ -6,13 +6,14 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from armor_ros.episodes.decoding import CompressedImage, DecodeError, decode_image, resize
+from armor_ros.evaluation.evidence_file import evidence_path
 from armor_ros.evaluation.lines import Line
 
 # Bytes of all pictures of a page together, before base64 makes a third more of them.
@@ -23,22 +24,6 @@ _SMALLEST_WIDTH = 672
 _MAX_HEIGHT = 1400
 _MAX_FILE = 32 << 20
 _QUALITY = 72
-
-
-def evidence_path(folder: Path, line: Line) -> Path | None:
-    """Return the file of a line's evidence; None for none, or one outside the run folder."""
-    name = line.get('evidence')
-    if not isinstance(name, str) or not name or '\0' in name:
-        return None
-    parts = PurePosixPath(name)
-    if not parts.parts or parts.is_absolute() or '..' in parts.parts or ':' in parts.parts[0]:
-        return None
-    try:
-        path = (folder / parts).resolve()
-        inside = path.is_relative_to(folder.resolve()) and path.is_file()
-    except OSError:
-        return None
-    return path if inside else None
 
 
 def choose(lines: Sequence[Line], order: Sequence[int]) -> list[int]:
