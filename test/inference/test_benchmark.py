@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,19 @@ def test_roofline() -> None:
     assert 1e8 < measured.operations_per_second < 1e15
     assert Roofline(10.0, 100.0).seconds(operations=200.0, read=10.0) == 2.0
     assert Roofline(10.0, 100.0).seconds(operations=200.0, read=50.0) == 5.0
+
+
+def test_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / 'benchmarks' / 'inference_profile.py'))
+    monkeypatch.setitem(SIZES, 'tiny', TINY)
+    figures = script['profile']('tiny', torch.device('cpu'))
+    phases = figures['phases']
+    rounds = [f'round {index}' for index in range(ROUNDS)]
+    assert list(phases) == ['streaming', 'question and first detection', *rounds]
+    assert phases['streaming']['vision tower'] > 0
+    for parts in phases.values():
+        assert parts['decoder: MLP'] > 0
+        assert parts['decoder: attention'] > 0
+    for name in ('vision tower', 'language head'):
+        assert name not in phases['question and first detection'], 'nothing of it is left'
+    assert '| **of the least** |' in script['table'](figures)
