@@ -79,6 +79,7 @@ def evaluate(
         Path | None,
         typer.Option(help='YAML file of bounds on metrics; exit status 1 where one is broken.'),
     ] = None,
+    report: Annotated[bool, typer.Option(help='Write report.html.')] = True,
     aha: Annotated[bool, typer.Option('--aha', help="Write AHA's prediction format too.")] = False,
     pictures: Annotated[bool, typer.Option(help='Keep pictures of the evidence.')] = True,
     workers: Annotated[int, typer.Option(help='Threads that read ahead; 0: as many as fit.')] = 0,
@@ -119,6 +120,7 @@ def evaluate(
             outcome=OutcomeOptions(
                 judges=judges or (),
                 limits=limits,
+                report=report,
                 aha=aha,
                 device=device or 'auto',
             ),

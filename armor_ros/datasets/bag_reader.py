@@ -29,6 +29,8 @@ from armor_ros.errors import ArmorError
 _METADATA = 'metadata.yaml'
 _SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 _MAX_MESSAGE = 1 << 28
+# Times of ROS messages fit into int32 seconds.
+_MAX_LOG_NS = 2**31 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ class BagReader:
             [(storage.start_ns, partial(storage.messages, topics)) for storage in self._storages]
         )
         for message in merged:
+            if not 0 <= message.log_ns < _MAX_LOG_NS:
+                self.problems[f'{message.topic}: a message has an impossible log time'] += 1
+                continue
             if bytes(message.data[:4]) != ZSTD_MAGIC:
                 yield message
                 continue

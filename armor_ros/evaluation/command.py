@@ -33,7 +33,6 @@ from armor_ros.parameter_declaration import Value
 from armor_ros.parameters import MonitorParameters
 from armor_ros.parameters_file import read_parameters
 
-CALIBRATION = 'armor_calibration.json'
 _MAX_UNKNOWN = 12
 
 
@@ -305,5 +304,7 @@ def _check_camera(parameters: MonitorParameters) -> None:
 
 def _calibration(checkpoint: str) -> str:
     """Return a digest of the calibration beside a checkpoint, '' without one."""
-    file = Path(checkpoint) / CALIBRATION
+    from armor_ros.model.calibration import CALIBRATION_FILE
+
+    file = Path(checkpoint) / CALIBRATION_FILE
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ''

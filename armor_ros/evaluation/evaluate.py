@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from armor_ros.episodes.collage import render_clip, render_collage, save_picture
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.text import safe_file_name
 from armor_ros.errors import ArmorError
+from armor_ros.evaluation.asking import Asking
 from armor_ros.evaluation.case import Case
 from armor_ros.evaluation.parts import PARTS, FinishedPart, PartStore, Unit, units_of
 from armor_ros.evaluation.prediction import Prediction
@@ -150,24 +151,29 @@ def _answer(
 ) -> None:
     """Answer the cases as they are read, and store each part when it is complete."""
     tell = on_progress or (lambda progress: None)
-    lines: dict[str, list[str]] = {unit.key: [] for unit in reading.units}
     pictures = {unit.key: Pictures(evidence) for unit in reading.units}
     tasks = 0
-    for unit, case in reading:
-        prediction: Prediction | None = None
-        if unit is not None and case is not None:
-            picture, problem = pictures[unit.key].save(case)
-            if problem:
-                reading.logs[unit.key].problems[problem] += 1
-            prediction = replace(predictor.predict(case), picture=picture)
-            lines[unit.key].append(prediction.to_json())
-            tasks += 1
-        elif unit is not None:
-            log = reading.logs[unit.key]
-            problems = dict(sorted(log.problems.items()))
-            part = FinishedPart(tuple(lines.pop(unit.key)), problems, tuple(log.failures))
-            store.save(unit, part)
+
+    def count(prediction: Prediction) -> None:
+        nonlocal tasks
+        tasks += 1
         tell(EvaluationProgress(reading.position, tasks, prediction))
+
+    def save(unit: Unit, lines: tuple[str, ...]) -> None:
+        log = reading.logs[unit.key]
+        problems = dict(sorted(log.problems.items()))
+        store.save(unit, FinishedPart(lines, problems, tuple(log.failures)))
+
+    with Asking(predictor, count, save) as asking:
+        for unit, case in reading:
+            if unit is not None and case is not None:
+                picture, problem = pictures[unit.key].save(case)
+                if problem:
+                    reading.logs[unit.key].problems[problem] += 1
+                asking.ask(unit, case, picture)
+            elif unit is not None:
+                asking.end(unit)
+            tell(EvaluationProgress(reading.position, tasks))
 
 
 def _merge(output: Path, store: PartStore, units: Sequence[Unit]) -> EvaluationSummary:

@@ -27,11 +27,12 @@ class OutcomeOptions:
     What is to be made of a run's predictions.
 
     ``judges`` are specs of models that grade explanations, ``limits`` a file of bounds on
-    metrics, ``aha`` asks for AHA's prediction format.
+    metrics, ``report`` and ``aha`` ask for report.html and AHA's prediction format.
     """
 
     judges: Sequence[str] = ()
     limits: Path | None = None
+    report: bool = True
     aha: bool = False
     device: str = 'auto'
 
@@ -78,6 +79,11 @@ def make_outcome(
         run_scoring(folder, options.limits)
     except ArmorError as error:
         broken = error
+    if options.report:
+        # plotly and jinja2 are imported only where there is a page to write
+        from armor_ros.evaluation.report import write_report
+
+        console.print(str(write_report(folder)), highlight=False, markup=False)
     if broken is not None:
         raise broken
 

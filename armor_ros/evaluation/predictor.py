@@ -26,9 +26,15 @@ from armor_ros.evaluation.prediction import Prediction, Timing, is_finite
 
 
 class Predictor(Protocol):
-    """Answers cases; ``identity`` tells apart those that may answer differently."""
+    """
+    Answers cases.
+
+    ``identity`` tells apart those that may answer differently, ``parallel`` says how many cases
+    it takes at once, from several threads.
+    """
 
     identity: str
+    parallel: int
 
     def predict(self, case: Case) -> Prediction:
         """Return the answer; whatever goes wrong with one case is an answer too."""
@@ -60,6 +66,8 @@ class EvaluationSettings:
 
 class ModelPredictor:
     """Answers by Algorithm 2. ``model`` names the weights, where that matters (see identity)."""
+
+    parallel = 1
 
     def __init__(
         self,
@@ -121,6 +129,7 @@ class BaselinePredictor:
         self._baseline = baseline
         self._hash = config_hash(settings.episodes, baseline.name)
         self.identity = f'{self._hash}.{identity}'
+        self.parallel = baseline.parallel
 
     def predict(self, case: Case) -> Prediction:
         """Return the answer; where the baseline needs to see something and cannot, why not."""

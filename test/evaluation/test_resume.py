@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,14 @@ PARAMETERS = """
 class Counting:
     """The status baseline, which counts what it was asked and may be interrupted."""
 
-    def __init__(self, interrupt_at: int | None = None, identity: str = '') -> None:
+    def __init__(
+        self, interrupt_at: int | None = None, identity: str = '', parallel: int = 1
+    ) -> None:
         baseline = make_baseline('status')
         self._inner = BaselinePredictor(baseline, EvaluationSettings(), identity)
         self._interrupt_at = interrupt_at
         self.identity = self._inner.identity
+        self.parallel = parallel
         self.asked: list[str] = []
 
     def predict(self, case: Case) -> Prediction:
@@ -139,6 +144,29 @@ def test_the_order_does_not_depend_on_who_is_ready_first(bags: list[Path], tmp_p
     for workers in (1, 3):
         run(bags, Counting(), tmp_path / str(workers), workers=workers)
     assert content(tmp_path / '1') == content(tmp_path / '3')
+
+
+class Slow(Counting):
+    """A server: the first answer takes longest, and several are made at once."""
+
+    def __init__(self) -> None:
+        super().__init__(parallel=4)
+        self.together = threading.Barrier(3)
+
+    def predict(self, case: Case) -> Prediction:
+        number = len(self.asked)
+        prediction = super().predict(case)
+        if number < 3:
+            self.together.wait(timeout=20)
+            time.sleep(0.05 * (3 - number))
+        return prediction
+
+
+def test_answers_made_at_once_come_in_order(bags: list[Path], tmp_path: Path) -> None:
+    run(bags, Counting(), tmp_path / 'serial')
+    summary = run(bags, Slow(), tmp_path / 'parallel')
+    assert summary.tasks == 6
+    assert content(tmp_path / 'parallel') == content(tmp_path / 'serial')
 
 
 def test_an_error_in_a_reading_thread_is_not_swallowed(
