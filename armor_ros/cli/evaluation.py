@@ -81,6 +81,9 @@ def evaluate(
     ] = None,
     report: Annotated[bool, typer.Option(help='Write report.html.')] = True,
     aha: Annotated[bool, typer.Option('--aha', help="Write AHA's prediction format too.")] = False,
+    annotate: Annotated[
+        bool, typer.Option('--annotate', help='Write recordings with the verdicts in them.')
+    ] = False,
     pictures: Annotated[bool, typer.Option(help='Keep pictures of the evidence.')] = True,
     workers: Annotated[int, typer.Option(help='Threads that read ahead; 0: as many as fit.')] = 0,
     overwrite: Annotated[
@@ -122,6 +125,7 @@ def evaluate(
                 limits=limits,
                 report=report,
                 aha=aha,
+                annotate=annotate,
                 device=device or 'auto',
             ),
         )

@@ -19,6 +19,7 @@ from armor_ros.evaluation.baselines.answer import Example
 from armor_ros.evaluation.display import Display, print_summary
 from armor_ros.evaluation.evaluate import EvaluationSummary, RunOptions, evaluate
 from armor_ros.evaluation.labels import LabelBook
+from armor_ros.evaluation.opening import data_set_opener, open_sources
 from armor_ros.evaluation.outcome import OutcomeOptions, check_outcome, make_outcome
 from armor_ros.evaluation.predictor import (
     BaselinePredictor,
@@ -28,7 +29,7 @@ from armor_ros.evaluation.predictor import (
 )
 from armor_ros.evaluation.processes import Processes
 from armor_ros.evaluation.run_folder import RunFolder, host_info
-from armor_ros.evaluation.sources import SourceSettings, data_set_opener, open_sources
+from armor_ros.evaluation.sources import SourceSettings
 from armor_ros.parameter_declaration import Value
 from armor_ros.parameters import MonitorParameters
 from armor_ros.parameters_file import read_parameters

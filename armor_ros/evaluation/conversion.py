@@ -16,14 +16,10 @@ from armor_ros.episodes.text import safe_file_name
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.case import Case
 from armor_ros.evaluation.labels import LabelBook
+from armor_ros.evaluation.opening import data_set_opener, open_sources
 from armor_ros.evaluation.parts import FinishedPart, PartStore, units_of
 from armor_ros.evaluation.reading import ReadAhead
-from armor_ros.evaluation.sources import (
-    Source,
-    SourceSettings,
-    data_set_opener,
-    open_sources,
-)
+from armor_ros.evaluation.sources import Source, SourceSettings
 
 TARGETS = ('manifest', 'mcap', 'sqlite3')
 USUAL_FPS = {'manifest': 5.0, 'mcap': 10.0, 'sqlite3': 10.0}

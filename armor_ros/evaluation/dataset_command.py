@@ -17,7 +17,8 @@ from armor_ros.errors import ArmorError
 from armor_ros.evaluation.conversion import ConversionRequest, convert
 from armor_ros.evaluation.description import SourceInfo, describe_source, find_faults
 from armor_ros.evaluation.labels import LabelBook
-from armor_ros.evaluation.sources import SourceSettings, data_set_opener, open_sources
+from armor_ros.evaluation.opening import data_set_opener, open_sources
+from armor_ros.evaluation.sources import SourceSettings
 
 _MAX_LISTED = 8
 _MAX_FAULTS = 200

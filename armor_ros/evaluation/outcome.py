@@ -27,13 +27,15 @@ class OutcomeOptions:
     What is to be made of a run's predictions.
 
     ``judges`` are specs of models that grade explanations, ``limits`` a file of bounds on
-    metrics, ``report`` and ``aha`` ask for report.html and AHA's prediction format.
+    metrics; ``report``, ``aha`` and ``annotate`` ask for report.html, AHA's prediction format and
+    recordings with the verdicts in them.
     """
 
     judges: Sequence[str] = ()
     limits: Path | None = None
     report: bool = True
     aha: bool = False
+    annotate: bool = False
     device: str = 'auto'
 
 
@@ -79,11 +81,15 @@ def make_outcome(
         run_scoring(folder, options.limits)
     except ArmorError as error:
         broken = error
+    # plotly and jinja2 are imported only where there is a page to write
     if options.report:
-        # plotly and jinja2 are imported only where there is a page to write
-        from armor_ros.evaluation.report import write_report
+        from armor_ros.evaluation.rendering import run_report
 
-        console.print(str(write_report(folder)), highlight=False, markup=False)
+        run_report(folder)
+    if options.annotate:
+        from armor_ros.evaluation.rendering import run_annotation
+
+        run_annotation(folder)
     if broken is not None:
         raise broken
 

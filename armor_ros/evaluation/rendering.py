@@ -27,7 +27,7 @@ def run_annotation(folder: Path, recordings: Sequence[Path] = ()) -> None:
     ``recordings`` are those of the run where they lie now; none takes the paths in run.json.
     Raises ArmorError when none could be written.
     """
-    from armor_ros.evaluation.sources import unique_names
+    from armor_ros.evaluation.opening import unique_names
 
     named = dict(zip(unique_names(recordings), recordings, strict=True)) if recordings else None
     console = Console()

@@ -19,12 +19,8 @@ from armor_ros.datasets.video import write_video
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.conversion import ConversionRequest, convert
 from armor_ros.evaluation.dataset_command import parse_size
-from armor_ros.evaluation.sources import (
-    PartLog,
-    SourceSettings,
-    data_set_opener,
-    open_sources,
-)
+from armor_ros.evaluation.opening import data_set_opener, open_sources
+from armor_ros.evaluation.sources import PartLog, SourceSettings
 
 FRAMES = 8
 

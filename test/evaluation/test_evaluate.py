@@ -23,8 +23,9 @@ from armor_ros.evaluation.evaluate import (
     RunOptions,
     evaluate,
 )
+from armor_ros.evaluation.opening import open_sources
 from armor_ros.evaluation.predictor import EvaluationSettings, ModelPredictor
-from armor_ros.evaluation.sources import SourceSettings, open_sources
+from armor_ros.evaluation.sources import SourceSettings
 
 SETTINGS = EvaluationSettings(
     EpisodeSettings(frame_height=56, frame_width=56),

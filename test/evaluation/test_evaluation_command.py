@@ -98,7 +98,8 @@ def request_for(robot_bag: Any, tmp_path: Path) -> Callable[..., EvaluationReque
 def test_without_a_model_the_first_baseline_takes_its_place(
     request_for: Callable[..., EvaluationRequest], tmp_path: Path
 ) -> None:
-    run_evaluation(request_for(baselines=['status', 'always-failure']))
+    outcome = OutcomeOptions(annotate=True)
+    run_evaluation(request_for(baselines=['status', 'always-failure'], outcome=outcome))
     output = tmp_path / 'out'
     own, other = (
         [json.loads(line) for line in (path / 'predictions.jsonl').read_text().splitlines()]
@@ -114,6 +115,8 @@ def test_without_a_model_the_first_baseline_takes_its_place(
     metrics = json.loads((output / 'metrics.json').read_text())
     assert metrics['counts']['tasks'] == 2
     assert (output / 'baselines' / 'always-failure' / 'metrics.json').is_file()
+    assert (output / 'report.html').is_file()
+    assert list((output / 'annotated').glob('*.mcap'))
     told = json.loads((output / 'run.json').read_text())
     assert told['answered_by'] == 'status'
     assert told['sources'] == [{'name': 'bag', 'kind': 'bag', 'path': str(tmp_path / 'bag')}]

@@ -25,6 +25,7 @@ from armor_ros.evaluation.case import TaskLabel
 from armor_ros.evaluation.evaluate import RunOptions, evaluate
 from armor_ros.evaluation.examples import choose_examples
 from armor_ros.evaluation.labels import LabelBook
+from armor_ros.evaluation.opening import open_sources, unique_names
 from armor_ros.evaluation.predictor import EvaluationSettings, ModelPredictor
 from armor_ros.evaluation.record_episode import record_episode
 from armor_ros.evaluation.sources import (
@@ -33,8 +34,6 @@ from armor_ros.evaluation.sources import (
     PartLog,
     RecordSource,
     SourceSettings,
-    open_sources,
-    unique_names,
 )
 
 
