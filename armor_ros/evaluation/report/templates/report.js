@@ -215,14 +215,14 @@ function themed(layout) {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
   const axis = (own) => ({
-    ...own, automargin: true, gridcolor: color('--grid'), linecolor: color('--line'),
+    ...own, gridcolor: color('--grid'), linecolor: color('--line'),
     tickfont: { size: 12 }, title: { ...own.title, font: { size: 12.5 }, standoff: 8 },
   });
   return {
     ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', dragmode: false,
     font: { color: color('--ink'), family: getComputedStyle(document.body).fontFamily },
-    margin: { l: 10, r: 10, t: 10, b: 10 },
+    margin: { l: 64, r: 14, t: 34, b: 48 },
     legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 12.5 } },
     hoverlabel: { bgcolor: color('--card'), bordercolor: color('--line'), font: { color: color('--ink') } },
   };
@@ -235,17 +235,9 @@ function drawCharts() {
     Plotly.react(place, data, themed(layout), options);
   };
   const places = [...document.querySelectorAll('[data-chart]')];
-  // drawn when they come near, so that the page is there at once
-  const watch = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      watch.unobserve(entry.target);
-      draw(entry.target);
-    }
-  }, { rootMargin: '600px' });
-  places.forEach((place) => watch.observe(place));
+  // one at a time, so that the page can be used meanwhile
+  places.forEach((place, index) => setTimeout(() => draw(place), 30 * index));
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
-    places.filter((place) => place.classList.contains('js-plotly-plot')).forEach(draw);
+    places.forEach(draw);
   });
-  addEventListener('beforeprint', () => places.forEach(draw));
 }
