@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from armor_ros import __version__
-from armor_ros.cli import dataset, evaluation, model, robot, scoring, simulation
+from armor_ros.cli import dataset, evaluation, model, robot, scoring, simulation, training
 from armor_ros.errors import ArmorError
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ def _options(
     pass
 
 
-for _jobs in (robot.app, evaluation.app, scoring.app, model.app):
+for _jobs in (robot.app, evaluation.app, scoring.app, training.app, model.app):
     app.add_typer(_jobs)
 app.add_typer(simulation.app, name='simulate')
 app.add_typer(dataset.app, name='dataset')

@@ -35,7 +35,7 @@ def quantization_config(quantization: str, device: torch.device) -> Any | None:
         raise ArmorError(
             f'quantization {quantization!r} needs bitsandbytes: pip install bitsandbytes'
         )
-    _import_bitsandbytes()
+    import_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     if quantization == '8bit':
@@ -48,7 +48,7 @@ def quantization_config(quantization: str, device: torch.device) -> Any | None:
     )
 
 
-def _import_bitsandbytes() -> None:
+def import_bitsandbytes() -> None:
     """Import bitsandbytes quietly, and without the compiled code it would fetch from the hub."""
     # Of these, one warns of a cast at every call of every layer, one of the code not fetched.
     for name in ('bitsandbytes.autograd._functions', 'bitsandbytes.backends.cpu.ops'):

@@ -47,7 +47,8 @@ class RandomModel:
     """
     Sizes of a backbone that starts from random weights; see ``armor_ros.model.tiny``.
 
-    ``vocabulary`` bounds the tokens of a tokenizer that is learned from the data set's texts.
+    ``vocabulary`` bounds the tokens of a tokenizer that is learned from the data set's texts,
+    ``spread`` is the deviation of the first weights.
     """
 
     hidden_size: int = 128
@@ -56,6 +57,20 @@ class RandomModel:
     vision_layers: int = 4
     patch_size: int = 28
     vocabulary: int = 1024
+    spread: float = 0.05
+
+    def __post_init__(self) -> None:
+        here = 'model.random'
+        _check(here, 'hidden_size', self.hidden_size, 32, 65536)
+        if self.hidden_size % 32:
+            raise ArmorError(
+                f'{here}: hidden_size is {self.hidden_size}; make it a multiple of 32, the size '
+                'of an attention head'
+            )
+        _check(here, 'layers', self.layers, 1, 1000)
+        _check(here, 'vision_layers', self.vision_layers, 1, 1000)
+        _check(here, 'vocabulary', self.vocabulary, 300, 1_000_000)
+        _check(here, 'spread', self.spread, 1e-6, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +168,31 @@ class LoraRecipe:
     )  # fmt: skip
     quantization: Literal['none', '8bit', '4bit'] = 'none'
 
+    def __post_init__(self) -> None:
+        _check('lora', 'rank', self.rank, 1, 4096)
+        _check('lora', 'alpha', self.alpha, 1e-6, 1e6)
+        _check('lora', 'dropout', self.dropout, 0.0, 0.99)
+        if not self.targets:
+            raise ArmorError('lora.targets is empty; name projections, such as q_proj')
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRecipe:
-    """Every how many ``epochs`` of a phase, and on how many samples, the model is tried out."""
+    """
+    Every how many ``epochs`` of a phase, and on how many ``samples``, the model is tried out.
+
+    It is tried at the end of each phase too. The answers to ``shown`` of the samples are written
+    out. ``samples`` 0 leaves all of it away.
+    """
 
     epochs: float = 1.0
     samples: int = 64
     shown: int = 4
+
+    def __post_init__(self) -> None:
+        _check('evaluation', 'epochs', self.epochs, 1e-3, 1e6)
+        _check('evaluation', 'samples', self.samples, 0, 1_000_000)
+        _check('evaluation', 'shown', self.shown, 0, 1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +207,7 @@ class TrainingRecipe:
 
     phases: tuple[PhaseRecipe, ...]
     model: ModelRecipe
-    name: str = 'armor'
+    name: str = ''
     seed: int = 0
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
@@ -193,6 +225,17 @@ class TrainingRecipe:
         _check('recipe', 'batch_size', self.batch_size, 1, 1_000_000)
         _check('recipe', 'micro_batch_size', self.micro_batch_size, 1, self.batch_size)
         _check('recipe', 'language_weight', self.language_weight, 0.0, 1e6)
+        lora = self.lora
+        if lora is not None and lora.quantization != 'none' and self.model.random is not None:
+            raise ArmorError(
+                f'lora.quantization is {lora.quantization}, but the model starts from random '
+                'weights; there is nothing to quantize: give model.checkpoint'
+            )
+
+    @property
+    def with_state(self) -> bool:
+        """Whether some phase learns from the simulator's state."""
+        return any(phase.auxiliary or phase.kind == 'perception' for phase in self.phases)
 
     @property
     def kinds(self) -> Collection[str]:

@@ -69,6 +69,19 @@ def rollout(
     return [list(answers) for answers in zip(*history, strict=True)]
 
 
+@torch.no_grad()
+def say(model: ArmorModel, clips: Sequence[Clip], suffix: Sequence[int], limit: int) -> list[str]:
+    """Return the likeliest text of up to ``limit`` tokens behind a prompt, for each clip."""
+    trained = model.training
+    model.eval()
+    try:
+        policy = _BatchPolicy(model, clips)
+        numbers = torch.zeros(len(clips), limit)
+        return policy.texts([suffix] * len(clips), numbers, 0.0)
+    finally:
+        model.train(trained)
+
+
 class _Cache:
     """
     Keys and values of B rows, written in place; what lies behind ``length`` may be overwritten.
@@ -161,17 +174,28 @@ class _BatchPolicy:
         index: int,
     ) -> list[str]:
         """Return a sampled explanation of each clip."""
-        prompts, limit = self._model.prompts, settings.max_new_tokens
+        limit = settings.max_new_tokens
         numbers = torch.stack([uniforms(seed, f'token/{name}', index, 0, limit) for name in names])
-        tokens: list[list[int]] = [[] for _ in previous]
-        active = list(range(len(previous)))
-        suffixes = [prompts.reasoning_suffix(each) for each in previous]
+        suffixes = [self._model.prompts.reasoning_suffix(each) for each in previous]
+        return self.texts(suffixes, numbers, settings.temperature)
+
+    def texts(
+        self, suffixes: Sequence[Sequence[int]], numbers: torch.Tensor, temperature: float
+    ) -> list[str]:
+        """
+        Return a text of each clip behind a prompt of its own.
+
+        ``numbers`` (B, tokens) in [0, 1) choose them; their count is the most that is said.
+        """
+        prompts, limit = self._model.prompts, numbers.shape[1]
+        tokens: list[list[int]] = [[] for _ in suffixes]
+        active = list(range(len(suffixes)))
         hidden, positions, valid = self._prompt(suffixes, limit)
         before = self._cache.length
         for step in range(limit):
             logits = self._logits(hidden, positions, valid)
             self._cache.length += hidden.shape[1]
-            chosen = choose_tokens(logits, settings.temperature, numbers[:, step]).tolist()
+            chosen = choose_tokens(logits, temperature, numbers[:, step]).tolist()
             for row in list(active):
                 if chosen[row] in prompts.stop_ids:
                     active.remove(row)

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.backbone import decoder_layers
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.auxiliary import StateHead, StateTargets
 from armor_ros.training.conditioning import (
@@ -22,10 +25,11 @@ from armor_ros.training.conditioning import (
     warmup_branches,
 )
 from armor_ros.training.forward import PackedForward
-from armor_ros.training.packing import Branch, PackedBatch, PackedSample, pack
+from armor_ros.training.packing import Branch, Clip, PackedBatch, PackedSample, pack
 from armor_ros.training.recipe import PhaseRecipe
-from armor_ros.training.rollout import RolloutSettings, rollout
+from armor_ros.training.rollout import RolloutSettings, rollout, say
 from armor_ros.training.samples import TrainingSample
+from armor_ros.training.sharding import gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,12 @@ class MicroBatch:
         return MicroBatch(self.packed.to(device), states)
 
 
-@dataclass(frozen=True, slots=True)
-class LossSums:
+class LossSums(NamedTuple):
     """
     Sums over a micro-batch: losses with a gradient, and what they are to be divided by.
 
-    ``counts`` (4,): labels asked for, tokens to say, labels found, questions on the state.
+    ``counts`` (4,): labels asked for, tokens to say, labels found, questions on the state. A plain
+    tuple of tensors, so that whatever wraps the module for many processes finds them.
     """
 
     detection: torch.Tensor
@@ -55,23 +59,40 @@ class LossSums:
     counts: torch.Tensor
 
 
+# Answers of a policy: ``TrainingModule.answer``, or a wrapper of it.
+Answer = Callable[[Sequence[Clip], Sequence[str], RolloutSettings], list[list[PreviousAnswer]]]
+
+
 class BatchMaker:
-    """Lays out the samples of a phase; ``texts`` are the explanations that it may misquote."""
+    """
+    Lays out the samples of a phase.
+
+    ``texts`` are the explanations that it may misquote, ``answer`` asks the policy in training.
+    """
 
     def __init__(
-        self, model: ArmorModel, phase: PhaseRecipe, texts: Sequence[str], seed: str
+        self,
+        model: ArmorModel,
+        phase: PhaseRecipe,
+        texts: Sequence[str],
+        seed: str,
+        answer: Answer | None = None,
     ) -> None:
         self._model = model
         self._phase = phase
         self._texts = texts
         self._seed = seed
+        self._answer = answer or functools.partial(rollout, model, seed=0)
 
-    def make(self, samples: Sequence[TrainingSample], epoch: int) -> MicroBatch:
-        """Return the micro-batch of some samples in their ``epoch``-th turn."""
+    def make(self, samples: Sequence[TrainingSample], epochs: Sequence[int]) -> MicroBatch:
+        """Return the micro-batch of some samples, each in a turn of its own."""
         if self._phase.kind == 'online':
-            branches = self._online(samples, epoch)
+            branches = self._online(samples, epochs)
         else:
-            branches = [self._branches(sample, epoch) for sample in samples]
+            branches = [
+                self._branches(sample, epoch)
+                for sample, epoch in zip(samples, epochs, strict=True)
+            ]
         packed = pack(
             [
                 PackedSample(sample.clip, tuple(own))
@@ -96,18 +117,15 @@ class BatchMaker:
             return mixed_branches(prompts, sample.truth, self._texts, rng)
         return expert_branches(prompts, sample.truth, rng)
 
-    def _online(self, samples: Sequence[TrainingSample], epoch: int) -> list[list[Branch]]:
-        phase = self._phase
-        settings = RolloutSettings(
-            phase.rounds, phase.temperature, phase.max_new_tokens, phase.sample_label
-        )
-        history: list[list[PreviousAnswer]] = rollout(
-            self._model,
-            [sample.clip for sample in samples],
-            [f'{self._seed}/{epoch}/{sample.id}' for sample in samples],
-            settings,
-            0,
-        )
+    def _online(
+        self, samples: Sequence[TrainingSample], epochs: Sequence[int]
+    ) -> list[list[Branch]]:
+        names = [
+            f'{self._seed}/{epoch}/{sample.id}'
+            for sample, epoch in zip(samples, epochs, strict=True)
+        ]
+        clips = [sample.clip for sample in samples]
+        history = self._answer(clips, names, rollout_settings(self._phase))
         return [
             online_branches(self._model.prompts, sample.truth, answers)
             for sample, answers in zip(samples, history, strict=True)
@@ -122,11 +140,22 @@ class BatchMaker:
         return sample.state
 
 
+def rollout_settings(phase: PhaseRecipe) -> RolloutSettings:
+    """Return how the policy answers in an online phase."""
+    return RolloutSettings(
+        phase.rounds, phase.temperature, phase.max_new_tokens, phase.sample_label
+    )
+
+
 class TrainingModule(nn.Module):
     """All that is trained, in one module with one forward, as distributed training needs it."""
 
     def __init__(self, model: ArmorModel, *, state_head: StateHead | None = None) -> None:
         super().__init__()
+        # What FSDP wraps layer by layer.
+        visual = model.backbone.model.visual
+        layers = (decoder_layers(model.backbone)[0], visual.blocks[0])
+        self._no_split_modules = [type(layer).__name__ for layer in layers]
         self.packed = PackedForward(model)
         self.state_head = state_head
 
@@ -134,6 +163,22 @@ class TrainingModule(nn.Module):
     def model(self) -> ArmorModel:
         """The model that is trained."""
         return self.packed.model
+
+    def tie_weights(self) -> None:
+        """Let embeddings and language head share their weights again, where they do."""
+        self.model.backbone.tie_weights()
+
+    def answer(
+        self, clips: Sequence[Clip], names: Sequence[str], settings: RolloutSettings
+    ) -> list[list[PreviousAnswer]]:
+        """Return the policy's own answers (see ``rollout``)."""
+        with gathered(self):
+            return rollout(self.model, clips, names, settings, 0)
+
+    def say(self, clips: Sequence[Clip], suffix: Sequence[int], limit: int) -> list[str]:
+        """Return the likeliest texts behind a prompt (see ``say``)."""
+        with gathered(self):
+            return say(self.model, clips, suffix, limit)
 
     def forward(self, batch: MicroBatch, *, speaks: bool = False) -> LossSums:
         """
@@ -155,7 +200,9 @@ class TrainingModule(nn.Module):
             said_failure = losses.failure_logit.detach() >= 0
             correct = int((said_failure == packed.failed).sum())
             counts = [len(packed.detections), packed.target_tokens, correct]
-        auxiliary, questions = vision.new_zeros((), dtype=torch.float32), torch.zeros(())
+        auxiliary, questions = vision.new_zeros((), dtype=torch.float32), 0.0
         if batch.states and self.state_head is not None:
-            auxiliary, questions = self.state_head.loss(vision, batch.states)
-        return LossSums(detection, language, auxiliary, torch.tensor([*counts, float(questions)]))
+            auxiliary, asked = self.state_head.loss(vision, batch.states)
+            questions = float(asked)
+        numbers = torch.tensor([*counts, questions], device=vision.device)
+        return LossSums(detection, language, auxiliary, numbers)

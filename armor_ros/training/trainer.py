@@ -3,70 +3,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
-from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.auxiliary import StateHead
-from armor_ros.training.order import global_batch, share_of
-from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
-from armor_ros.training.samples import TrainingData, TrainingSample
-from armor_ros.training.steps import BatchMaker, LossSums, TrainingModule
-
-STATE_FOLDER = 'state'
-PROGRESS_FILE = 'progress.json'
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """
-    What an optimizer step did.
-
-    ``step`` of ``steps`` in phase number ``phase``; losses are means over the batch, 0 where the
-    phase has none; ``accuracy`` is that of the labels, before the step.
-    """
-
-    phase: int
-    step: int
-    steps: int
-    learning_rate: float
-    detection: float
-    language: float
-    auxiliary: float
-    accuracy: float
-    seconds: float
+from armor_ros.training.optimization import freeze_for, make_accelerator, make_optimizer
+from armor_ros.training.reading import ReadAhead
+from armor_ros.training.recipe import TrainingRecipe
+from armor_ros.training.samples import TrainingData
+from armor_ros.training.schedule import PhasePlan, StepReport, plan_phase
+from armor_ros.training.sharding import is_sharded, make_answerable
+from armor_ros.training.state import STATE_FOLDER, Progress, RunState
+from armor_ros.training.stepper import Stepper
+from armor_ros.training.steps import BatchMaker, TrainingModule
+from armor_ros.training.validation import Trial, Validation
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where an interrupted run goes on: the next step of a phase."""
-
-    phase: int = 0
-    step: int = 0
-
-
-def steps_of(phase: PhaseRecipe, samples: int, batch_size: int) -> int:
-    """Return the optimizer steps of a phase, at least one."""
-    return max(1, math.ceil(phase.epochs * samples / batch_size))
-
-
-def rate_at(step: int, steps: int, warmup_ratio: float) -> float:
-    """Return the share of the learning rate at a step: a linear warm-up, then a cosine to 0."""
-    warmup = math.ceil(warmup_ratio * steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """The run was asked to stop, and its state is kept."""
 
 
 class Trainer:
@@ -84,213 +44,120 @@ class Trainer:
         recipe: TrainingRecipe,
         output: Path,
         *,
+        validation: TrainingData | None = None,
         on_step: Callable[[StepReport], None] | None = None,
+        on_trial: Callable[[Trial], None] | None = None,
         on_phase: Callable[[int, ArmorModel], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         save_seconds: float = 600.0,
         accelerator: Accelerator | None = None,
     ) -> None:
+        """
+        Prepare to train ``model``, whose adapters, if it has some, are in place.
+
+        ``on_step`` is told of each optimizer step, ``on_trial`` how the model does on the samples
+        of ``validation``, and ``on_phase`` when a phase has ended. ``should_stop`` is asked after
+        each step.
+        """
         self.accelerator = accelerator or make_accelerator(recipe)
-        self._check_batch(recipe)
         self._recipe = recipe
         self._data = data
-        self._output = output
         self._on_step = on_step or (lambda report: None)
+        self._on_trial = on_trial or (lambda trial: None)
         self._on_phase = on_phase or (lambda phase, model: None)
+        self._should_stop = should_stop or (lambda: False)
         self._save_seconds = save_seconds
         self._dense = [sample.dense for sample in data.samples]
-        head = None
-        if any(phase.auxiliary or phase.kind == 'perception' for phase in recipe.phases):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
-                head = StateHead(model.backbone.config.text_config.hidden_size)
-        self._module: Any = TrainingModule(model, state_head=head)
         self._model = model
+        if recipe.gradient_checkpointing:
+            model.backbone.gradient_checkpointing_enable({'use_reentrant': False})
+        self.module: Any = TrainingModule(model, state_head=_state_head(recipe, model))
+        self._state = RunState(
+            self.accelerator, output / STATE_FOLDER, only_trained=recipe.lora is not None
+        )
+        self._validation = None
+        if validation is not None and recipe.evaluation.samples:
+            self._validation = Validation(self.accelerator, validation, recipe)
+
+    @property
+    def progress(self) -> Progress | None:
+        """Where an interrupted run goes on; None when it has yet to begin."""
+        return self._state.progress()
 
     def train(self) -> ArmorModel:
-        """Run all phases that are left; return the model, in eval mode."""
-        progress = self._read_progress()
-        for index, phase in enumerate(self._recipe.phases):
-            if index >= progress.phase:
-                first = progress.step if index == progress.phase else 0
-                self._train_phase(index, phase, first)
+        """
+        Run all phases that are left; return the model, in eval mode.
+
+        Raises Interrupted when it was asked to stop, ArmorError when a sample cannot be read or
+        the kept state is damaged.
+        """
+        progress = self.progress or Progress()
+        for index in range(progress.phase, len(self._recipe.phases)):
+            self._train_phase(plan_phase(self._recipe, index, self._dense), progress)
         return self._model.eval()
 
-    def _train_phase(self, index: int, phase: PhaseRecipe, first: int) -> None:
-        recipe, accelerator = self._recipe, self.accelerator
-        chosen = [i for i, dense in enumerate(self._dense) if dense or not phase.only_dense]
-        steps = steps_of(phase, len(chosen), recipe.batch_size)
-        rates = self._rates(phase)
-        self._freeze(phase, rates)
-        optimizer = torch.optim.AdamW(self._groups(rates), betas=(0.9, 0.999))
-        module, optimizer = accelerator.prepare(self._module, optimizer)
-        if first:
-            accelerator.load_state(str(self._state_folder()))
-        maker = BatchMaker(
-            self._model,
-            phase,
-            [s.explanation for s in self._data.samples if s.explanation],
-            f'{recipe.seed}/{index}',
-        )
+    def _train_phase(self, plan: PhasePlan, progress: Progress) -> None:
+        stepper = self._prepare(plan)
+        first = 0
+        if progress.phase == plan.index and self.progress is not None:
+            self._state.load(progress)
+            first = progress.step
+        accelerator = self.accelerator
+        place = (accelerator.process_index, accelerator.num_processes)
         saved = time.monotonic()
-        for step in range(first, steps):
-            self._on_step(self._step(index, phase, chosen, step, steps, module, optimizer, maker))
-            if time.monotonic() - saved > self._save_seconds and step + 1 < steps:
-                self._save(Progress(index, step + 1))
-                saved = time.monotonic()
-        accelerator.free_memory()
-        self._module = accelerator.unwrap_model(module)
-        self._on_phase(index, self._model)
-        if index + 1 < len(recipe.phases):
-            self._save(Progress(index + 1, 0))
+        with ReadAhead(self._data, plan, *place) as reader:
+            for step in range(first, plan.steps):
+                self._on_step(stepper.take(step, reader.take(step)))
+                self._try(plan, step)
+                stops, is_due = self._agree(time.monotonic() - saved > self._save_seconds)
+                if stops or is_due or step + 1 == plan.steps:
+                    self._state.save(Progress(plan.index, step + 1))
+                    saved = time.monotonic()
+                if stops:
+                    raise Interrupted
+        self._unwrap()
+        self._on_phase(plan.index, self._model)
 
-    def _step(
-        self,
-        index: int,
-        phase: PhaseRecipe,
-        chosen: Sequence[int],
-        step: int,
-        steps: int,
-        module: Any,
-        optimizer: Any,
-        maker: BatchMaker,
-    ) -> StepReport:
-        began = time.perf_counter()
-        recipe, accelerator = self._recipe, self.accelerator
-        seed = f'{recipe.seed}/{index}'
-        batch = global_batch([self._dense[i] for i in chosen], seed, step, recipe.batch_size)
-        turns = share_of(
-            batch, accelerator.process_index, accelerator.num_processes, recipe.micro_batch_size
-        )
-        factor = rate_at(step, steps, recipe.optimizer.warmup_ratio)
-        for group in optimizer.param_groups:
-            group['lr'] = group['rate'] * factor
-        micro = [
-            maker.make([self._sample(chosen[i]) for i, _ in turn], turn[0][1]).to(
-                accelerator.device
-            )
-            for turn in turns
-        ]
-        # Means are over the whole batch, wherever its samples are.
-        counts = torch.tensor(
-            [
-                float(sum(len(each.packed.detections) for each in micro)),
-                float(sum(each.packed.target_tokens for each in micro)),
-                float(sum(s.known.sum() * len(s.values) for each in micro for s in each.states)),
-            ]
-        )
-        counts = accelerator.reduce(counts.to(accelerator.device), 'sum').clamp(min=1.0)
-        speaks = phase.kind not in ('perception',) and bool(counts[1] > 1)
-        # Dropout is a function of the step, so that an interrupted run goes on as if it were not.
-        torch.manual_seed(_number(f'{seed}/{step}/{accelerator.process_index}'))
-        self._module.train()
-        totals = torch.zeros(4, device=accelerator.device)
-        rounds = phase.rounds if phase.kind == 'online' else 1
-        scale = accelerator.num_processes * len(micro)
-        for each in micro:
-            with accelerator.accumulate(module), accelerator.autocast():
-                sums: LossSums = module(each, speaks=speaks)
-                weights = (rounds, rounds * recipe.language_weight, self._auxiliary(phase))
-                losses = (sums.detection, sums.language, sums.auxiliary)
-                loss = sum(
-                    weight * part / count
-                    for weight, part, count in zip(weights, losses, counts, strict=True)
-                )
-                accelerator.backward(loss * scale)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(module.parameters(), recipe.optimizer.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-            totals += torch.stack([*(p.detach() for p in losses), sums.counts[2].to(totals)])
-        totals = accelerator.reduce(totals, 'sum')
-        detection, language, auxiliary = (totals[:3] / counts).tolist()
-        return StepReport(
-            index, step, steps, self._rates(phase)[0] * factor, detection, language, auxiliary,
-            float(totals[3] / counts[0]), time.perf_counter() - began,
-        )  # fmt: skip
+    def _prepare(self, plan: PhasePlan) -> Stepper:
+        """Wrap module and optimizer for a phase; FSDP2's module stays wrapped to the end."""
+        accelerator = self.accelerator
+        freeze_for(self.module, plan.rates)
+        optimizer, rates = make_optimizer(self.module, self._recipe.optimizer, plan.rates)
+        if is_sharded(self.module):
+            accelerator._optimizers.clear()
+            self._wrapped, optimizer = self.module, accelerator.prepare_optimizer(optimizer)
+        else:
+            self._wrapped, optimizer = accelerator.prepare(self.module, optimizer)
+            self.module = accelerator.unwrap_model(self._wrapped)
+        make_answerable(self.module)
+        texts = [sample.explanation for sample in self._data.samples if sample.explanation]
+        maker = BatchMaker(self._model, plan.phase, texts, plan.seed, self.module.answer)
+        return Stepper(accelerator, plan, self._wrapped, optimizer, rates, maker)
 
-    def _sample(self, index: int) -> TrainingSample:
-        return self._data[index]
+    def _unwrap(self) -> None:
+        if not is_sharded(self.module):
+            self.module = self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
+            self.accelerator.free_memory()
 
-    def _auxiliary(self, phase: PhaseRecipe) -> float:
-        return phase.auxiliary or (1.0 if phase.kind == 'perception' else 0.0)
+    def _try(self, plan: PhasePlan, step: int) -> None:
+        if self._validation is not None and plan.tries_after(step):
+            self._on_trial(self._validation.run(self._wrapped, self.module, plan, step))
 
-    def _rates(self, phase: PhaseRecipe) -> tuple[float, float]:
-        """Return the learning rates of all but the vision tower, and of it."""
-        optimizer = self._recipe.optimizer
-        rate, vision = phase.learning_rate, phase.vision_learning_rate
-        return (
-            optimizer.learning_rate if rate is None else rate,
-            optimizer.vision_learning_rate if vision is None else vision,
-        )
-
-    def _freeze(self, phase: PhaseRecipe, rates: tuple[float, float]) -> None:
-        visual = self._model.backbone.model.visual
-        for parameter in visual.parameters():
-            parameter.requires_grad_(rates[1] > 0)
-        self._module.packed.freeze_vision = rates[1] == 0
-
-    def _groups(self, rates: tuple[float, float]) -> list[dict[str, Any]]:
-        """Return the optimizer's groups: by learning rate, and matrices apart, which decay."""
-        decay = self._recipe.optimizer.weight_decay
-        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-        for name, parameter in self._module.named_parameters():
-            if parameter.requires_grad:
-                key = ('.visual.' in name, parameter.ndim > 1)
-                groups.setdefault(key, []).append(parameter)
-        return [
-            {
-                'params': parameters,
-                'lr': rates[is_vision],
-                'rate': rates[is_vision],
-                'weight_decay': decay if is_matrix else 0.0,
-            }
-            for (is_vision, is_matrix), parameters in sorted(groups.items())
-        ]
-
-    def _check_batch(self, recipe: TrainingRecipe) -> None:
-        processes = self.accelerator.num_processes
-        if recipe.batch_size % processes:
-            raise ArmorError(
-                f'batch_size is {recipe.batch_size}, which {processes} processes cannot share '
-                'evenly; make it a multiple'
-            )
-
-    def _state_folder(self) -> Path:
-        return self._output / STATE_FOLDER
-
-    def _save(self, progress: Progress) -> None:
-        folder = self._state_folder()
-        self.accelerator.save_state(str(folder))
-        if self.accelerator.is_main_process:
-            (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
-        self.accelerator.wait_for_everyone()
-
-    def _read_progress(self) -> Progress:
-        path = self._state_folder() / PROGRESS_FILE
-        return Progress(**json.loads(path.read_text())) if path.is_file() else Progress()
+    def _agree(self, is_due: bool) -> tuple[bool, bool]:
+        """Return whether any process was asked to stop, and whether the first wants to save."""
+        accelerator = self.accelerator
+        if accelerator.num_processes == 1:
+            return self._should_stop(), is_due
+        is_due = is_due and accelerator.is_main_process
+        said = torch.tensor([float(self._should_stop()), float(is_due)])
+        stops, due = accelerator.reduce(said.to(accelerator.device), 'sum').tolist()
+        return stops > 0, due > 0
 
 
-def make_accelerator(recipe: TrainingRecipe, **options: Any) -> Accelerator:
-    """Return the accelerator of a recipe, configured further by accelerate's own config."""
-    processes = Accelerator().num_processes
-    turns = math.ceil(recipe.batch_size / (processes * recipe.micro_batch_size))
-    # A sparse batch leaves the late layers alone.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
-        gradient_accumulation_steps=turns,
-        mixed_precision=recipe.precision,
-        kwargs_handlers=[unused],
-        **options,
-    )
-
-
-def _number(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], 'big')
-
-
-def all_texts(data: TrainingData) -> Iterator[str]:
-    """Yield every text that a tokenizer should know: instructions and explanations."""
-    for sample in data.samples:
-        yield sample.instruction
-        if sample.explanation:
-            yield sample.explanation
+def _state_head(recipe: TrainingRecipe, model: ArmorModel) -> StateHead | None:
+    """Return the head that asks for the simulator's state, where a phase wants it."""
+    if not recipe.with_state:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return StateHead(model.backbone.config.text_config.hidden_size)

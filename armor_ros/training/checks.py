@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a data set can teach what a recipe asks for, told before the first step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from armor_ros.datasets.manifest import Sample, read_manifest
+from armor_ros.errors import ArmorError
+from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
+from armor_ros.training.samples import TrainingData, read_samples
+
+_FAULTS_LISTED = 20
+
+
+def read_splits(root: Path, recipe: TrainingRecipe) -> tuple[list[Sample], list[Sample]]:
+    """
+    Return the samples to learn from and those to try the model on, after a look at the manifest.
+
+    Raises ArmorError naming what is missing and the remedy.
+    """
+    samples = read_samples(root, recipe.data)
+    if recipe.data.split == recipe.data.validation:
+        raise ArmorError(
+            f'data.validation is {recipe.data.validation!r}, the split that is learned from; name '
+            'another, or "" for none'
+        )
+    _check_labels(samples, recipe)
+    for phase in recipe.phases:
+        _check_phase(samples, phase)
+    others: list[Sample] = []
+    if recipe.evaluation.samples and recipe.data.validation:
+        others = _read_validation(root, recipe)
+    for sample in (*samples, *others):
+        _check_views(sample, recipe)
+    return samples, others
+
+
+def _read_validation(root: Path, recipe: TrainingRecipe) -> list[Sample]:
+    try:
+        return list(read_manifest(root, recipe.data.validation))
+    except ArmorError as error:
+        raise ArmorError(
+            f'{error}; name one in data.validation, or "" to train without trying the model'
+        ) from error
+
+
+def _check_labels(samples: Sequence[Sample], recipe: TrainingRecipe) -> None:
+    labels = Counter(sample.label for sample in samples)
+    if len(labels) < 2:
+        found = next(iter(labels))
+        raise ArmorError(
+            f'all {len(samples)} samples of the split {recipe.data.split!r} are labelled '
+            f'{found!r}; a detector needs both: add the others, or choose another split'
+        )
+
+
+def _check_phase(samples: Sequence[Sample], phase: PhaseRecipe) -> None:
+    """Refuse a phase that has nothing to learn from."""
+    dense = sum(sample.dense for sample in samples)
+    needs = phase.only_dense or (phase.kind == 'expert' and phase.conditioning == 'paper')
+    if needs and not dense:
+        raise ArmorError(
+            f'phase {phase.kind} needs explained samples, and of {len(samples)} none is: add '
+            'explanations, raise data.dense, or leave the phase out'
+        )
+    if phase.kind == 'perception' or phase.auxiliary:
+        without = [sample.id for sample in samples if sample.state is None]
+        if without:
+            raise ArmorError(
+                f'phase {phase.kind} learns from the state of a simulator, which {len(without)} '
+                f'of {len(samples)} samples lack, first {without[0]!r}; set auxiliary to 0 and '
+                'leave perception out'
+            )
+
+
+def _check_views(sample: Sample, recipe: TrainingRecipe) -> None:
+    if not set(sample.views) & set(recipe.data.cameras):
+        raise ArmorError(
+            f'sample {sample.id!r} has none of the cameras {", ".join(recipe.data.cameras)}; its '
+            f'views: {", ".join(sample.views) or "none"}. Name them in data.cameras'
+        )
+
+
+def read_everything(
+    data: Sequence[TrainingData], tell: Callable[[int, int], None], workers: int = 2
+) -> None:
+    """
+    Read all samples once, as training will; ``tell`` hears of (done, all).
+
+    What a cache keeps of them is there afterwards. Raises ArmorError that lists what is wrong.
+    """
+    places = [(part, index) for part in data for index in range(len(part))]
+    faults: list[str] = []
+
+    def read(place: tuple[TrainingData, int]) -> str:
+        part, index = place
+        try:
+            part[index]
+        except (ArmorError, OSError, ValueError) as error:
+            return f'sample {part.samples[index].id!r}: {error}'
+        return ''
+
+    with ThreadPoolExecutor(workers) as pool:
+        for done, fault in enumerate(pool.map(read, places), 1):
+            tell(done, len(places))
+            if fault:
+                faults.append(fault)
+    if faults:
+        listed = faults[:_FAULTS_LISTED]
+        more = len(faults) - len(listed)
+        if more:
+            listed.append(f'and {more} more')
+        listed.append('armor dataset validate looks at the whole data set')
+        raise ArmorError('\n'.join(listed))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which weights a phase trains, at which rates, and how accelerate is set up for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from torch import nn
+
+from armor_ros.errors import ArmorError
+from armor_ros.training.recipe import OptimizerRecipe, TrainingRecipe
+from armor_ros.training.sharding import is_sharded
+from armor_ros.training.steps import TrainingModule
+
+# Of a group of weights: in the vision tower, and a matrix, which decays.
+GroupKey = tuple[bool, bool]
+
+
+def make_accelerator(recipe: TrainingRecipe, **options: Any) -> Accelerator:
+    """
+    Return the accelerator of a recipe, configured further by accelerate's own config.
+
+    Raises ArmorError when the processes cannot share the batch.
+    """
+    processes = PartialState().num_processes
+    if recipe.batch_size % processes:
+        raise ArmorError(
+            f'batch_size is {recipe.batch_size}, which {processes} processes cannot share '
+            'evenly; make it a multiple'
+        )
+    # A process that trains one recipe after another may need another precision each time.
+    AcceleratorState._reset_state()
+    turns = math.ceil(recipe.batch_size / (processes * recipe.micro_batch_size))
+    # A sparse batch leaves the late layers alone.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=turns,
+        mixed_precision=recipe.precision,
+        kwargs_handlers=[unused],
+        **options,
+    )
+    _check_distribution(accelerator, recipe)
+    return accelerator
+
+
+def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe) -> None:
+    """Tell DeepSpeed what it asks for; refuse ways to distribute that rollouts cannot follow."""
+    kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ArmorError('the accelerate config has FSDP version 1; set fsdp_version to 2 in it')
+    if kind != DistributedType.DEEPSPEED:
+        return
+    plugin = accelerator.state.deepspeed_plugin
+    plugin.deepspeed_config['train_micro_batch_size_per_gpu'] = recipe.micro_batch_size
+    if plugin.zero_stage == 3:
+        raise ArmorError(
+            'the accelerate config has DeepSpeed ZeRO stage 3, under which a model cannot answer '
+            'while it trains; use stage 2, or FSDP2'
+        )
+
+
+def freeze_for(module: TrainingModule, rates: tuple[float, float]) -> None:
+    """Let the vision tower learn, or not, as its rate says; adapted weights stay as they are."""
+    learns = rates[1] > 0
+    module.packed.freeze_vision = not learns
+    if is_sharded(module):
+        # FSDP2 has taken note of what learns; without a graph the tower gets no gradient.
+        return
+    for parameter in module.model.backbone.model.visual.parameters():
+        parameter.requires_grad_(learns)
+
+
+def make_optimizer(
+    module: nn.Module, recipe: OptimizerRecipe, rates: tuple[float, float]
+) -> tuple[torch.optim.Optimizer, list[float]]:
+    """
+    Return AdamW over all weights that learn at these rates, and the rate of each of its groups.
+
+    Groups are told apart by learning rate, and matrices, which decay, from the rest.
+    """
+    found: dict[GroupKey, list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and rates['.visual.' in name] > 0:
+            found.setdefault(('.visual.' in name, parameter.ndim > 1), []).append(parameter)
+    if not found:
+        raise ArmorError('no weight has a learning rate above 0; set optimizer.learning_rate')
+    keys = sorted(found)
+    groups: list[dict[str, Any]] = [
+        {
+            'params': found[key],
+            'lr': rates[key[0]],
+            'weight_decay': recipe.weight_decay if key[1] else 0.0,
+        }
+        for key in keys
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999)), [rates[key[0]] for key in keys]

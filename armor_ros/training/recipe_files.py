@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes as YAML: found by path or by name, read, and written whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+import yaml
+
+from armor_ros.configuration import read_yaml_config
+from armor_ros.errors import ArmorError
+from armor_ros.training.recipe import TrainingRecipe
+
+
+def read_training_recipe(name: str | Path) -> TrainingRecipe:
+    """
+    Read a recipe by its file, or by the name of one in ``config/training`` ('smoke').
+
+    Without a name of its own it has its file's. Raises ArmorError naming the file and the mistake.
+    """
+    path = find_training_recipe(name)
+    recipe = read_yaml_config(TrainingRecipe, path)
+    return recipe if recipe.name else dataclasses.replace(recipe, name=path.stem)
+
+
+def find_training_recipe(name: str | Path) -> Path:
+    """Return the file of a recipe given by path or name; ArmorError lists the known names."""
+    if Path(name).suffix or Path(name).is_file():
+        return Path(name)
+    folders = [Path(__file__).parents[2] / 'config' / 'training']
+    prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep), sys.prefix]
+    folders += [Path(p, 'share', 'armor_ros', 'config', 'training') for p in prefixes if p]
+    known: set[str] = set()
+    for folder in folders:
+        if (folder / f'{name}.yaml').is_file():
+            return folder / f'{name}.yaml'
+        known |= {path.stem for path in folder.glob('*.yaml')}
+    listed = ', '.join(sorted(known)) or 'none'
+    raise ArmorError(f'no recipe {str(name)!r}; give a YAML file, or one of these names: {listed}')
+
+
+def recipe_text(recipe: TrainingRecipe) -> str:
+    """Return a recipe as YAML with every field, defaults included."""
+    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model that training starts from: random weights, a plain backbone, or a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from armor_ros.datasets.manifest import Sample
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.checkpoint import load_checkpoint, new_head, with_config
+from armor_ros.model.tiny import TinySize, make_tiny_model
+from armor_ros.model.tiny_sentences import SENTENCES
+from armor_ros.model.weights import CONFIG_FILE, find_checkpoint
+from armor_ros.training.lora import add_adapters
+from armor_ros.training.recipe import RandomModel, TrainingRecipe
+
+
+def starting_model(
+    recipe: TrainingRecipe, texts: Iterable[str], device: str = 'cpu'
+) -> ArmorModel:
+    """
+    Return the model of a recipe before its first step; a function of the recipe and ``texts``.
+
+    ``texts`` are what the tokenizer of a model from random weights learns from. Weights are in
+    float32, as the optimizer needs them, but under adapters in what the recipe computes in.
+    Raises ArmorError when the checkpoint cannot be loaded.
+    """
+    if recipe.model.random is not None:
+        model = _random_model(recipe, recipe.model.random, texts)
+    else:
+        model = _loaded_model(recipe, device)
+    if recipe.lora is not None:
+        add_adapters(model, recipe.lora, recipe.seed)
+    return model.eval()
+
+
+def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[str]) -> ArmorModel:
+    size = TinySize(
+        hidden_size=random.hidden_size,
+        layers=random.layers,
+        vision_hidden_size=random.vision_hidden_size,
+        vision_layers=random.vision_layers,
+        vocabulary=random.vocabulary,
+        spread=random.spread,
+        patch_size=random.patch_size,
+    )
+    sentences = (*SENTENCES, *texts)
+    return make_tiny_model(
+        seed=recipe.seed, size=size, config=recipe.model.config, sentences=sentences
+    )
+
+
+def _loaded_model(recipe: TrainingRecipe, device: str) -> ArmorModel:
+    lora = recipe.lora
+    model = load_checkpoint(
+        recipe.model.checkpoint,
+        quantization='none' if lora is None else lora.quantization,
+        device=device,
+        dtype='bfloat16' if lora is not None and recipe.precision == 'bf16' else 'float32',
+        head_seed=recipe.seed,
+    )
+    model.head.float()
+    if (find_checkpoint(recipe.model.checkpoint).path / CONFIG_FILE).is_file():
+        return model
+    config = dataclasses.replace(recipe.model.config, trained=False)
+    hidden = model.backbone.config.text_config.hidden_size
+    model.head = new_head(hidden, config.head, recipe.seed).to(model.device)
+    return with_config(model, config)
+
+
+def sample_texts(samples: Iterable[Sample]) -> Iterator[str]:
+    """Yield every text that a tokenizer should know: instructions and explanations."""
+    for sample in samples:
+        yield sample.instruction
+        if sample.explanation:
+            yield sample.explanation
