@@ -167,32 +167,44 @@ class _Annotations:
     The lines of a recording, written as soon as the recording has come to their tasks' ends.
 
     Ends are instants of the robot's clock, which may be the log's, /clock, or that of the
-    cameras' stamps; it is the one whose times the ends lie in. Where a recording starts over, the
-    lines come in the order of its repetitions.
+    cameras' stamps; it is the one whose times the ends lie in. Where that clock starts over, as
+    in a simulation that was reset, lines come in the turn that they belong to.
     """
 
     def __init__(self, lines: Sequence[Line], folder: Path, reader: BagReader) -> None:
-        self._waiting = deque(lines)
+        self._waiting = deque(zip(_turns(lines), lines, strict=True))
         self._folder = folder
         self._log_ns = reader.start_ns
         self._read_clock = choose_clock(reader, [_end_of(line) for line in lines])
+        self._turn = 0
+        self._newest_ns = 0
         self.topics = {'/clock'} if self._read_clock is clock_time else set[str]()
 
     def advance(self, message: RawMessage, writer: BagWriter) -> None:
         """Write the lines whose tasks ended before a message."""
         now_ns = self._read_clock(message)
-        while now_ns is not None and self._waiting and _end_of(self._waiting[0]) <= now_ns:
-            line = self._waiting.popleft()
-            log_ns = message.log_ns
-            if self._read_clock is log_time:
-                log_ns = max(self._log_ns, _end_of(line))
-            self._write(line, log_ns, writer)
+        if now_ns:
+            if now_ns < self._newest_ns - _SECOND:
+                self._turn += 1
+                self._newest_ns = 0
+            self._newest_ns = max(self._newest_ns, now_ns)
+            while self._waiting and self._is_due(*self._waiting[0]):
+                _, line = self._waiting.popleft()
+                log_ns = message.log_ns
+                if self._read_clock is log_time:
+                    log_ns = max(self._log_ns, _end_of(line))
+                self._write(line, log_ns, writer)
         self._log_ns = max(self._log_ns, message.log_ns)
+
+    def _is_due(self, turn: int, line: Line) -> bool:
+        if self._read_clock is log_time or turn == self._turn:
+            return _end_of(line) <= self._newest_ns
+        return turn < self._turn
 
     def finish(self, writer: BagWriter) -> None:
         """Write the lines that are left: their tasks ended with the recording."""
         while self._waiting:
-            line = self._waiting.popleft()
+            _, line = self._waiting.popleft()
             later = _end_of(line) - self._log_ns
             is_near = self._read_clock is log_time and 0 < later < _AFTER_END_NS
             self._write(line, self._log_ns + (later if is_near else 0), writer)
@@ -217,6 +229,27 @@ def _camera_topics(reader: BagReader, lines: Sequence[Line]) -> dict[str, str]:
     }
     used = used & set(there) or {camera.topic for camera in choose_cameras(reader.topics)}
     return {topic: kind for topic, kind in there.items() if topic in used}
+
+
+def _turns(lines: Sequence[Line]) -> list[int]:
+    """
+    Return for each line how often its clock had started over before.
+
+    It has where a task is there again, or ends before the one that was completed before it.
+    """
+    turns: list[int] = []
+    seen: set[str] = set()
+    newest_ns = 0
+    for line in lines:
+        turn = turns[-1] if turns else 0
+        if line['task_id'] in seen or _end_of(line) < newest_ns - _SECOND:
+            turn += 1
+            seen.clear()
+            newest_ns = 0
+        seen.add(line['task_id'])
+        newest_ns = max(newest_ns, _end_of(line))
+        turns.append(turn)
+    return turns
 
 
 def _end_of(line: Line) -> int:
