@@ -26,6 +26,7 @@ from armor_ros.evaluation.case import Case
 from armor_ros.evaluation.evaluate import EvaluationSummary, RunOptions, evaluate
 from armor_ros.evaluation.prediction import Prediction
 from armor_ros.evaluation.predictor import BaselinePredictor, EvaluationSettings
+from armor_ros.evaluation.processes import Processes
 from armor_ros.evaluation.sources import BagSource, Source, SourceSettings
 
 PARAMETERS = """
@@ -127,6 +128,42 @@ def test_a_source_that_failed_is_tried_again(bags: list[Path], tmp_path: Path) -
     summary = run(bags, again, tmp_path / 'out')
     assert again.asked == ['two', 'two']
     assert (summary.tasks, summary.failures) == (6, ())
+
+
+def test_a_source_that_failed_for_once_is_tried_again(
+    bags: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> Any:
+        raise ArmorError('the disk is asleep')
+
+    with monkeypatch.context() as asleep:
+        asleep.setattr('armor_ros.evaluation.sources.BagEpisodes.__iter__', refuse)
+        with pytest.raises(ArmorError, match='the disk is asleep'):
+            run(bags, Counting(), tmp_path / 'out')
+    assert run(bags, Counting(), tmp_path / 'out').tasks == 6
+
+
+class OneOfTwo(Processes):
+    """The second of two processes, the first of which never comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index, self.count = 1, 2
+
+    @property
+    def is_main(self) -> bool:
+        return True
+
+
+def test_each_process_does_its_share_in_a_folder_that_all_see(
+    bags: list[Path], tmp_path: Path
+) -> None:
+    predictor = Counting()
+    with pytest.raises(ArmorError, match='the output must be in a folder that they share'):
+        evaluate(
+            sources_of(bags), predictor, tmp_path, RunOptions(workers=1), processes=OneOfTwo()
+        )
+    assert predictor.asked == ['two', 'two']
 
 
 def test_a_damaged_part_is_done_again(bags: list[Path], tmp_path: Path) -> None:

@@ -39,17 +39,21 @@ from armor_ros.evaluation.sources import (
 
 @dataclass
 class Film:
-    """A view of so many frames at 5 a second, all of one grey."""
+    """A view of so many frames at 5 a second, of one grey, or each lighter than the one before."""
 
     frames: int
     grey: int = 0
     error: str = ''
+    fades: bool = False
 
     def read(self, fps: float, size: tuple[int, int] | None = None) -> Frames:
         if self.error:
             raise ArmorError(self.error)
         shape = (round(self.frames * fps / 5), *(size or (48, 64)), 3)
-        return np.full(shape, self.grey, np.uint8)
+        film = np.full(shape, self.grey, np.uint8)
+        if self.fades:
+            film += np.arange(shape[0], dtype=np.uint8)[:, None, None, None]
+        return film
 
 
 @dataclass
@@ -95,8 +99,10 @@ def test_a_record_is_an_episode_as_if_a_robot_had_recorded_it() -> None:
 
 def test_a_clip_is_sampled_at_the_settings_rate_and_no_longer_than_the_buffer() -> None:
     settings = EpisodeSettings(fps=2.5, buffer_seconds=4.0)
-    episode = record_episode(film('long', {'front': Film(50)}), settings, Counter())
-    assert len(episode.clips[0].frames) == 10
+    long = film('long', {'front': Film(50, fades=True)})
+    episode = record_episode(long, settings, Counter())
+    # the last 10 of 25
+    assert episode.clips[0].frames[:, 0, 0, 0].tolist() == list(range(15, 25))
     assert episode.truncated
     assert episode.end_ns == 9 * 400_000_000
 
@@ -207,9 +213,9 @@ def test_a_folder_of_recordings_stands_for_all_of_them(robot_bag: Any, tmp_path:
 
 
 def test_examples_are_not_what_is_evaluated(tmp_path: Path) -> None:
-    def source(splits: tuple[str, ...]) -> RecordSource:
+    def source(splits: tuple[str, ...], count: int = 14) -> RecordSource:
         records = []
-        for number in range(14):
+        for number in range(count):
             failed = number % 2 == 1
             records.append(
                 film(
@@ -232,6 +238,9 @@ def test_examples_are_not_what_is_evaluated(tmp_path: Path) -> None:
     assert [e.explanation for e in examples if e.failed] == [f'it fell {n}' for n in shown[1::2]]
     with pytest.raises(ArmorError, match='examples need'):
         choose_examples([source(('test',))], 2, [source(('test',))])
+    # the only failure to choose from, r3, is of an evaluated recording
+    with pytest.raises(ArmorError, match='2 examples need 1 failures'):
+        choose_examples([source(('train',), 5)], 2, [source(('test',), 5)])
 
 
 def test_a_recording_is_not_evaluated_and_an_example(robot_bag: Any, tmp_path: Path) -> None:
