@@ -163,6 +163,11 @@ def is_recording(path: Path) -> bool:
     )
 
 
+def recording_files(path: Path) -> tuple[Path, ...]:
+    """Return the files with a recording's messages; raises ArmorError when there is none."""
+    return _find_parts(path).parts
+
+
 def _find_parts(path: Path) -> _Layout:
     if path.name == _METADATA:
         path = path.parent

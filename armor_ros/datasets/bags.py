@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from rosbags.typesys.store import Typestore
 
 from armor_ros.datasets.bag_reader import BagReader
+from armor_ros.datasets.bag_reports import REPORT_TYPE, BagReport, report_from
 from armor_ros.datasets.cameras import IMAGE_TYPES, choose_cameras
+from armor_ros.datasets.cdr import deserialize, nanoseconds
 from armor_ros.datasets.manifest import Label
 from armor_ros.datasets.storage import Problems, RawMessage, Topic
 from armor_ros.datasets.typestore import armor_types, standard_types
@@ -20,7 +19,6 @@ from armor_ros.episodes.decoding import CompressedImage, RawImage
 from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.recorder import CameraConfig
 from armor_ros.episodes.task import TaskEvent, TaskPhase, TaskStatus
-from armor_ros.errors import ArmorError
 
 IMAGE_TYPE, COMPRESSED_TYPE = IMAGE_TYPES
 STATUS_TYPE = 'action_msgs/msg/GoalStatusArray'
@@ -184,12 +182,21 @@ class Bag:
 
     def labels(self) -> Iterator[BagLabel]:
         """Yield the labels that operators gave the node, where its service's events are there."""
-        topics = {topic.name for topic in self._reader.topics if topic.type == LABEL_TYPE}
-        if not topics:
-            return
-        for message in self._reader.messages(topics):
-            if message.type == LABEL_TYPE:
-                yield from _labels(message, self.problems)
+        for message in self._messages(LABEL_TYPE):
+            yield from _labels(message, self.problems)
+
+    def reports(self) -> Iterator[BagReport]:
+        """Yield the final reports that monitors published, in log order."""
+        for message in self._messages(REPORT_TYPE):
+            report = report_from(message, self.problems)
+            if report is not None:
+                yield report
+
+    def _messages(self, kind: str) -> Iterator[RawMessage]:
+        topics = {topic.name for topic in self._reader.topics if topic.type == kind}
+        # no topic would mean all of them
+        messages = self._reader.messages(topics) if topics else ()
+        return (message for message in messages if message.type == kind)
 
 
 def read_bag(
@@ -213,13 +220,13 @@ def bag_info(path: str | Path) -> BagInfo:
 
 
 def _image(message: RawMessage, problems: Problems) -> BagImage:
-    decoded = _deserialize(message, standard_types(), problems)
+    decoded = deserialize(message, standard_types(), problems)
     if decoded is None:
         empty: RawImage | CompressedImage = CompressedImage(format='', data=b'')
         if message.type == IMAGE_TYPE:
             empty = RawImage(encoding='', width=0, height=0, step=0, is_bigendian=False, data=b'')
         return BagImage(message.topic, message.log_ns, 0, empty)
-    stamp_ns = _nanoseconds(decoded.header.stamp)
+    stamp_ns = nanoseconds(decoded.header.stamp)
     if message.type == COMPRESSED_TYPE:
         compressed = CompressedImage(format=decoded.format, data=memoryview(decoded.data))
         return BagImage(message.topic, message.log_ns, stamp_ns, compressed)
@@ -237,13 +244,13 @@ def _image(message: RawMessage, problems: Problems) -> BagImage:
 def _status(message: RawMessage, problems: Problems) -> BagStatus | None:
     if not message.topic.endswith(STATUS_SUFFIX):
         return None
-    decoded = _deserialize(message, standard_types(), problems)
+    decoded = deserialize(message, standard_types(), problems)
     if decoded is None:
         return None
     goals = tuple(
         GoalState(
             goal_id=bytes(goal.goal_info.goal_id.uuid),
-            stamp_ns=_nanoseconds(goal.goal_info.stamp),
+            stamp_ns=nanoseconds(goal.goal_info.stamp),
             status=int(goal.status),
         )
         for goal in decoded.status_list
@@ -252,7 +259,7 @@ def _status(message: RawMessage, problems: Problems) -> BagStatus | None:
 
 
 def _task_event(message: RawMessage, problems: Problems) -> BagTaskEvent | None:
-    decoded = _deserialize(message, armor_types(), problems)
+    decoded = deserialize(message, armor_types(), problems)
     if decoded is None:
         return None
     if decoded.phase not in set(TaskPhase):
@@ -262,7 +269,7 @@ def _task_event(message: RawMessage, problems: Problems) -> BagTaskEvent | None:
     event = TaskEvent(
         phase=TaskPhase(decoded.phase),
         task_id=decoded.task_id,
-        stamp_ns=_nanoseconds(decoded.header.stamp),
+        stamp_ns=nanoseconds(decoded.header.stamp),
         name=decoded.task_name,
         instruction=decoded.instruction,
         status=TaskStatus(decoded.status) if known else TaskStatus.UNKNOWN,
@@ -274,7 +281,7 @@ def _task_event(message: RawMessage, problems: Problems) -> BagTaskEvent | None:
 
 
 def _labels(message: RawMessage, problems: Problems) -> Iterator[BagLabel]:
-    decoded = _deserialize(message, armor_types(), problems)
+    decoded = deserialize(message, armor_types(), problems)
     for request in [] if decoded is None else decoded.request:
         # The node refuses other numbers; they are recorded all the same.
         if request.label in _LABELS:
@@ -283,8 +290,8 @@ def _labels(message: RawMessage, problems: Problems) -> Iterator[BagLabel]:
 
 
 def _clock(message: RawMessage, problems: Problems) -> BagClock | None:
-    decoded = _deserialize(message, standard_types(), problems)
-    return None if decoded is None else BagClock(message.log_ns, _nanoseconds(decoded.clock))
+    decoded = deserialize(message, standard_types(), problems)
+    return None if decoded is None else BagClock(message.log_ns, nanoseconds(decoded.clock))
 
 
 _LABELS: dict[int, Label] = {1: 'success', 2: 'failure'}
@@ -295,19 +302,3 @@ _CONVERTERS = {
     TASK_EVENT_TYPE: _task_event,
     CLOCK_TYPE: _clock,
 }
-
-
-def _deserialize(message: RawMessage, types: Typestore, problems: Problems) -> Any:
-    try:
-        return types.deserialize_cdr(memoryview(message.data), message.type)
-    except ArmorError:
-        raise
-    except Exception:
-        # The deserializer is generated code that was fed with garbage: anything may come out.
-        problems[f'{message.topic}: a message cannot be read as {message.type}'] += 1
-        return None
-
-
-def _nanoseconds(stamp: Any) -> int:
-    """Return a stamp in nanoseconds; 0, which means none, for one before 1970."""
-    return max(0, int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec))

@@ -56,40 +56,45 @@ class Annotation:
     injected_mode: str = ''
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenClips:
+    """
+    An episode's pictures on disk; paths are relative to the folder of the manifest.
+
+    ``views`` maps cameras to mp4 files, all of ``frames`` frames; ``collage`` is a ready collage,
+    which has one.
+    """
+
+    views: dict[str, str]
+    frames: int
+    collage: str | None = None
+
+
 def write_sample(root: Path, episode: Episode, note: Annotation) -> Sample:
     """
     Write an episode's clips as mp4 files below ``root``; return the sample that names them.
 
-    All views get the same time steps, one every 1 / fps seconds of the clip: each shows the
-    newest frame until then, the first one before it. A camera without frames is left out, and
-    of odd sides one row or column. A ready collage becomes a PNG file. Raises ArmorError for an
-    episode without label or pictures, and when a file cannot be written.
+    See ``write_clips``. Raises ArmorError for an episode without label or pictures, and when a
+    file cannot be written.
     """
     if note.label is None:
         raise ArmorError(f'{note.id} has no label, which a sample of a manifest needs')
     folder = safe_file_name(note.id)
-    clips = [clip for clip in episode.clips if len(clip.stamps_ns)]
-    if not clips and episode.collage is None:
-        raise ArmorError(f'{note.id} has no picture')
-    collage = None
-    if not clips and episode.collage is not None:
-        collage = f'collages/{folder}.png'
-        save_picture(root / collage, episode.collage)
-    steps = _time_steps(episode) if clips else np.zeros(1, np.int64)
-    views = {}
-    for clip in clips:
-        name = clip.evidence.camera
-        path = f'clips/{folder}/{safe_file_name(name)}.mp4'
-        _write_clip(root / path, _at_steps(clip, steps), episode.fps)
-        views[name] = path
+    clips = write_clips(root, f'clips/{folder}', episode)
+    if clips is None:
+        if episode.collage is None:
+            raise ArmorError(f'{note.id} has no picture')
+        clips = WrittenClips({}, 1, f'collages/{folder}.png')
+        save_picture(root / f'collages/{folder}.png', episode.collage)
     status = episode.task.status
     return Sample(
         id=note.id,
         instruction=episode.task.instruction,
-        views=views,
+        views=clips.views,
         fps=episode.fps,
-        frames=len(steps),
+        frames=clips.frames,
         label=note.label,
+        weak=note.weak,
         task=note.task,
         explanation=note.explanation,
         split=note.split,
@@ -98,8 +103,27 @@ def write_sample(root: Path, episode: Episode, note: Annotation) -> Sample:
         group=note.group,
         robot_status='' if status is TaskStatus.UNKNOWN else status.name,
         injected_mode=note.injected_mode,
-        collage=collage,
+        collage=clips.collage,
     )
+
+
+def write_clips(root: Path, folder: str, episode: Episode) -> WrittenClips | None:
+    """
+    Write an episode's clips as mp4 files into ``folder`` below ``root``; None if it has no frame.
+
+    All views get the same time steps, one every 1 / fps seconds of the clip: each shows the
+    newest frame until then, the first one before it. A camera without frames is left out, and
+    of odd sides one row or column. Raises ArmorError when a file cannot be written.
+    """
+    steps = _time_steps(episode)
+    views = {}
+    for clip in episode.clips:
+        if len(clip.stamps_ns):
+            name = clip.evidence.camera
+            path = f'{folder}/{safe_file_name(name)}.mp4'
+            _write_clip(root / path, _at_steps(clip, steps), episode.fps)
+            views[name] = path
+    return WrittenClips(views, len(steps)) if views else None
 
 
 def write_recording(

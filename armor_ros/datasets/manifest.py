@@ -41,11 +41,12 @@ class Sample:
     sparse. ``judged`` is the truth where it is known: another than ``label`` under label noise.
     ``episode`` names the recording, which several samples may share (twins: the same video under
     another instruction); ``group`` those that must not be torn apart by a split of one's own,
-    because they begin alike. ``robot_status`` is what the robot's stack said ('SUCCEEDED',
-    'ABORTED', ''), ``injected_mode`` how the attempt was disturbed: neither is a label. ``event``
-    is the earliest causal event; its ``time_ns``, like the times in ``explanation``, counts from
-    the clip's first frame. ``state`` is an .npz file with arrays of ``frames``
-    rows, ``items`` names the things whose places it holds, in its order.
+    because they begin alike. ``weak`` says that the label is the word of the robot's own stack,
+    ``robot_status`` what that was ('SUCCEEDED', 'ABORTED', ''), ``injected_mode`` how the attempt
+    was disturbed: neither of these two is a label. ``event`` is the earliest causal event; its
+    ``time_ns``, like the times in ``explanation``, counts from the clip's first frame. ``state``
+    is an .npz file with arrays of ``frames`` rows, ``items`` names the things whose places it
+    holds, in its order.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Sample:
     fps: float
     frames: int
     label: Label
+    weak: bool = False
     task: str = ''
     explanation: str | None = None
     split: str = ''

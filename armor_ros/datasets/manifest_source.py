@@ -55,6 +55,7 @@ class ManifestData(Importer):
             views=views,
             fps=sample.fps,
             label=sample.judged or sample.label,
+            weak=sample.weak and sample.judged is None,
             explanation=sample.explanation,
             task=sample.task,
             split=sample.split,
