@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.nn import functional
 
@@ -11,15 +13,14 @@ from torch.nn import functional
 _FEW_TOKENS = 64
 
 
-def visibility(bias: torch.Tensor, total: int, group: int, dtype: torch.dtype) -> torch.Tensor:
+def visibility(bias: torch.Tensor, group: int, dtype: torch.dtype) -> torch.Tensor:
     """
-    Return the mask of ``attend``, (group * N, total), for all layers of one forward.
+    Return the mask of ``attend``, (group * N, R), for all layers of one forward.
 
-    ``bias`` (N, R) says what N queries see of the last R keys: 0 or -inf. All keys before them
-    are seen by every query.
+    ``bias`` (N, R) says what N queries see of the last R keys: 0 or -inf, not all of them -inf.
+    All keys before them are seen by every query, and stand in no mask.
     """
-    before = bias.new_zeros((bias.shape[0], total - bias.shape[1]))
-    return torch.cat([before, bias], dim=1).to(dtype).repeat(group, 1)
+    return bias.to(dtype).repeat(group, 1)
 
 
 def causal_bias(count: int, device: torch.device) -> torch.Tensor:
@@ -48,9 +49,12 @@ def attend(
     rows = rows.reshape(key_heads, group * count, size)
     if rows.is_cuda and count <= _FEW_TOKENS:
         gathered = _two_products(rows, keys, values, mask, scaling)
+    elif keys.shape[1] > mask.shape[1] and _has_partial(rows.device.type, rows.dtype):
+        gathered = _two_parts(rows, keys, values, mask, scaling)
     else:
+        whole = functional.pad(mask, (keys.shape[1] - mask.shape[1], 0))
         gathered = functional.scaled_dot_product_attention(
-            rows[None], keys[None], values[None], attn_mask=mask, scale=scaling
+            rows[None], keys[None], values[None], attn_mask=whole, scale=scaling
         )[0]
     gathered = gathered.view(key_heads, group, count, size)
     return gathered.permute(2, 0, 1, 3).reshape(count, heads * size)
@@ -68,5 +72,52 @@ def _two_products(
         scores = torch.bmm(rows, keys.transpose(1, 2))
     else:
         scores = torch.bmm(rows, keys.transpose(1, 2), out_dtype=torch.float32)
-    weights = torch.softmax(scores * scaling + mask, dim=-1)
+    scores *= scaling
+    scores[..., scores.shape[-1] - mask.shape[-1] :] += mask
+    weights = torch.softmax(scores, dim=-1)
     return torch.bmm(weights.to(values.dtype), values)
+
+
+def _two_parts(
+    rows: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+) -> torch.Tensor:
+    """Attend to what all see, without a mask, and to the rest; put both together."""
+    seen = keys.shape[1] - mask.shape[1]
+    first, first_sum = _partial(rows, keys[:, :seen], values[:, :seen], None, scaling)
+    second, second_sum = _partial(rows, keys[:, seen:], values[:, seen:], mask, scaling)
+    share = torch.sigmoid(first_sum - second_sum)[..., None]
+    return torch.lerp(second.float(), first.float(), share).to(rows.dtype)
+
+
+def _partial(
+    rows: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what (H, N, size) rows gather, and the logarithm of the sum of their weights."""
+    gathered, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        rows[None], keys[None], values[None], attn_mask=mask, scale=scaling
+    )
+    return gathered[0], sums[0]
+
+
+@functools.cache
+def _has_partial(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether attention in parts exists here and gives the right result."""
+    if device_type != 'cpu':
+        return False
+    steps = torch.arange(24.0).view(1, 3, 8).sin().to(dtype)
+    mask = torch.tensor([[-torch.inf, 0.0]], dtype=dtype).expand(3, -1)
+    whole = functional.pad(mask, (1, 0))
+    expected = functional.scaled_dot_product_attention(steps, steps, steps, attn_mask=whole)
+    try:
+        ours = _two_parts(steps, steps, steps, mask, 8**-0.5)
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return torch.allclose(ours, expected, atol=0.02)

@@ -102,7 +102,7 @@ class Decoder:
 
     def _mask(self, run: TokenRun) -> torch.Tensor:
         group = self._heads // self._key_heads
-        return visibility(run.bias, run.total, group, run.hidden.dtype)
+        return visibility(run.bias, group, run.hidden.dtype)
 
     def _layer(
         self,

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from armor_ros.errors import ArmorError
-from armor_ros.model import backbone
+from armor_ros.model import attention, backbone
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.attention import attend, causal_bias, visibility
 from armor_ros.model.cache import KeyValueCache
 from armor_ros.model.config import HeadConfig, HeadPooling
 from armor_ros.model.head import ClassificationHead
 from armor_ros.model.head_summary import HeadReader
+
+CPU = torch.device('cpu')
 
 
 @pytest.fixture(autouse=True)
@@ -88,18 +90,39 @@ def test_lengths_that_change_the_rotation_are_refused(tiny_model: ArmorModel) ->
         backbone.rotations(other, torch.zeros(3, 1, dtype=torch.long))
 
 
-def test_attention_sees_what_it_may() -> None:
+@pytest.mark.parametrize('in_parts', [True, False])
+@pytest.mark.parametrize('before', [0, 1, 4, 700])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_attention_sees_what_it_may(
+    monkeypatch: pytest.MonkeyPatch, before: int, dtype: torch.dtype, in_parts: bool
+) -> None:
+    assert attention._has_partial('cpu', dtype)
+    monkeypatch.setattr(attention, '_has_partial', lambda *_: in_parts)
     torch.manual_seed(0)
-    queries = torch.randn(3, 4, 8)
-    keys, values = torch.randn(2, 7, 8), torch.randn(2, 7, 8)
-    mask = visibility(causal_bias(3, torch.device('cpu')), 7, 2, torch.float32)
-    ours = attend(queries, keys, values, mask, 0.5).view(3, 4, 8)
+    queries = torch.randn(3, 4, 8, dtype=dtype)
+    keys, values = torch.randn(2, 2, before + 4, 8, dtype=dtype) * 3
+    bias = torch.cat([torch.tensor([[0.0], [-torch.inf], [0.0]]), causal_bias(3, CPU)], dim=1)
+    ours = attend(queries, keys, values, visibility(bias, 2, dtype), 0.5).view(3, 4, 8)
+    assert ours.dtype == dtype
+    tolerance = 1e-6 if dtype == torch.float32 else 0.03
     for token in range(3):
         for head in range(4):
-            seen = 5 + token
-            scores = keys[head // 2, :seen] @ queries[token, head] * 0.5
-            expected = scores.softmax(0) @ values[head // 2, :seen]
-            torch.testing.assert_close(ours[token, head], expected, rtol=0, atol=1e-6)
+            scores = keys[head // 2].double() @ queries[token, head].double() * 0.5
+            scores[before:] += bias[token]
+            expected = scores.softmax(0) @ values[head // 2].double()
+            gathered = ours[token, head].double()
+            torch.testing.assert_close(gathered, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_parts_of_very_different_weight() -> None:
+    """Scores far beyond what exp can hold, in the first part, in the second, and in both."""
+    queries, values = torch.full((1, 1, 1), 100.0), torch.tensor([[[1.0], [2.0], [3.0], [4.0]]])
+    mask = visibility(torch.zeros(1, 2), 1, torch.float32)
+    for scores, expected in (
+        ([9.0, 0, 0, 0], 1.0), ([0, 0, 9.0, 0], 3.0), ([9.0, 0, 0, 9.0], 2.5), ([-9.0] * 4, 2.5),
+    ):  # fmt: skip
+        keys = torch.tensor(scores).view(1, 4, 1)
+        assert attend(queries, keys, values, mask, 1.0).item() == pytest.approx(expected)
 
 
 def test_a_cache_keeps_what_it_holds() -> None:
