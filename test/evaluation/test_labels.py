@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from armor_ros.datasets.bag_writer import BagWriter
 from armor_ros.datasets.bags import LABEL_TYPE, Bag, BagTaskEvent
@@ -237,3 +240,19 @@ def test_an_explanation_comes_from_whoever_agrees() -> None:
     assert choose_label([other, TaskLabel('failure', 'sidecar')]) == TaskLabel(
         'failure', 'sidecar'
     )
+
+
+@given(name=st.sampled_from(['a.csv', 'a.jsonl']), data=st.binary(max_size=200))
+@example(name='a.csv', data=b'id,label\n"x\0,success')
+@example(name='a.jsonl', data=b'{"id": ' + b'[' * 3000)
+@example(name='a.jsonl', data=b'{"id": 1, "label": ["success"]}')
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_it_is_read_or_refused(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    head = b'id,label,explanation\n' if name.endswith('.csv') else b''
+    (tmp_path / name).write_bytes(head + data)
+    rows: tuple[FileLabel, ...] = ()
+    with contextlib.suppress(ArmorError):
+        rows = read_label_file(tmp_path / name)
+    assert all(row.id and (row.label or row.explanation) for row in rows)
