@@ -82,3 +82,55 @@ def convert(
             labels=labels or (),
         )
     )
+
+
+@app.command('from-bags', epilog='Example: armor dataset from-bags bags/* --output data/robot')
+def from_bags(
+    bags: Annotated[list[Path], typer.Argument(help='rosbag2 folders or files, folders of them.')],
+    output: Annotated[Path, typer.Option(help='Folder of the data set; it may be continued.')],
+    params_file: Annotated[
+        Path | None,
+        typer.Option(help="The monitor's parameters file: its cameras, actions, instructions."),
+    ] = None,
+    cameras: Annotated[
+        list[str] | None,
+        typer.Option('--camera', help='"name=topic"; may be repeated. Default: all in the bag.'),
+    ] = None,
+    instructions: Annotated[
+        list[str] | None,
+        typer.Option('--instruction', help='"action glob=text"; may be repeated.'),
+    ] = None,
+    labels: Labels = None,
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(help='Folder that armor evaluate wrote from these bags; may be repeated.'),
+    ] = None,
+    size: Annotated[str, typer.Option(help='WIDTHxHEIGHT; default: as recorded.')] = '',
+    split: Annotated[str, typer.Option(help='Split of the samples.')] = 'train',
+    validation: Annotated[
+        float, typer.Option(help='Share of the recordings that get the split "validation".')
+    ] = 0.0,
+) -> None:
+    """
+    Make samples of what a robot recorded at work, and say which of its tasks to label first.
+
+    How the robot's stack says a task ended is a sparse label; labels of people, with an
+    explanation, are dense ones. Repeat the command with new recordings, labels and reports:
+    only what is new is read.
+    """
+    from armor_ros.evaluation.dataset_command import parse_size
+    from armor_ros.evaluation.from_bags import FromBagsRequest
+    from armor_ros.evaluation.from_bags_command import monitor_parameters, take_in_bags
+
+    take_in_bags(
+        FromBagsRequest(
+            bags=bags,
+            output=output,
+            parameters=monitor_parameters(params_file, cameras or (), instructions or ()),
+            size=parse_size(size),
+            labels=labels or (),
+            reports=reports or (),
+            split=split,
+            validation=validation,
+        )
+    )

@@ -125,7 +125,7 @@ class BagSource:
                     own.add([row])
                 settings = self._settings.episodes
                 if self._settings.as_recorded:
-                    settings = _in_size_of(bag, settings)
+                    settings = in_size_of(bag, settings)
                 episodes = BagEpisodes(bag, settings, self._settings.cameras, tell_position)
                 count = 0
                 for episode in episodes:
@@ -259,7 +259,7 @@ class RecordSource:
         return f'{sentence}; {"; ".join(skipped) or "it is empty"}'
 
 
-def _in_size_of(bag: Bag, settings: EpisodeSettings) -> EpisodeSettings:
+def in_size_of(bag: Bag, settings: EpisodeSettings) -> EpisodeSettings:
     """Return the settings with the size of the first picture of a recording, if there is one."""
     told = Counter(bag.problems)
     for message in bag.read():
