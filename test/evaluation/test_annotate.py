@@ -200,7 +200,8 @@ def test_a_report_has_all_that_its_line_has() -> None:
 
 
 def test_a_report_without_an_answer_has_no_numbers() -> None:
-    line = unknown(1, None, status_text='no frame', model=None, timing=None)
+    changes = {'status_text': 'no frame', 'failure_probability': 0.9, 'timing': None}
+    line = unknown(1, None, **changes)
     report = armor_types().deserialize_cdr(failure_report(line), REPORT_TYPE)
     assert (report.verdict, report.status, report.status_text) == (0, 1, 'no frame')
     assert report.failure_probability == 0.5

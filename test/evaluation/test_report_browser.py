@@ -28,7 +28,7 @@ def rendered(page: Path, scratch: Path, width: int) -> tuple[str, str]:
         capture_output=True,
         text=True,
         encoding='utf-8',
-        timeout=240,
+        timeout=120,
         check=True,
     )
     complaints = [line for line in done.stderr.splitlines() if 'CONSOLE' in line]
