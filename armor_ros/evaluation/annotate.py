@@ -270,11 +270,11 @@ def _file_names(names: Mapping[str, Any]) -> dict[str, str]:
     taken: set[str] = set()
     files = {}
     for name in names:
-        stem = safe_file_name(name.removesuffix('.mcap'))
-        number = 1
+        plain = safe_file_name(name.removesuffix('.mcap').replace('/', '_'))
+        stem, number = plain, 1
         while stem in taken:
             number += 1
-            stem = f'{safe_file_name(name)}.{number}'
+            stem = f'{plain}.{number}'
         taken.add(stem)
         files[name] = f'{stem}.mcap'
     return files
