@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from armor_ros.inference.prefix import SharedPrefix
 from armor_ros.inference.static_steps import StaticSteps, Work, capture_graph
 from armor_ros.inference.static_vision import StaticVision
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.checkpoint import load_checkpoint
 from armor_ros.model.preprocessing import VisionInput
 from armor_ros.model.vision_tower import VisionTower
 
@@ -175,3 +177,17 @@ def test_graphs_on_a_gpu(model: ArmorModel, make_episode: Callable[..., Episode]
     replay = capture_graph(lambda: buffer * 2)
     buffer.fill_(5.0)
     assert replay().tolist() == [10.0] * 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_answers_on_a_gpu(
+    lively_path: Path, make_episode: Callable[..., Episode], caplog: pytest.LogCaptureFixture
+) -> None:
+    episode = make_episode(count=9)
+    theirs = Diagnoser(load_checkpoint(lively_path, device='cpu')).diagnose(episode, SETTINGS)
+    with caplog.at_level(logging.WARNING):
+        ours = Diagnoser(load_checkpoint(lively_path, device='cuda')).diagnose(episode, SETTINGS)
+    assert not [message for message in caplog.messages if 'cannot be captured' in message]
+    first, other = ours.trace[0], theirs.trace[0]
+    assert first.failure_probability == pytest.approx(other.failure_probability, abs=1e-3)
+    assert first.explanation[:10] == other.explanation[:10]
