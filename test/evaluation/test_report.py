@@ -20,7 +20,7 @@ from armor_ros.cli import app
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.report import pictures, write_report
 from armor_ros.evaluation.report.content import tiles
-from armor_ros.evaluation.report.page import format_bounds, format_figure
+from armor_ros.evaluation.report.numbers import format_bounds, format_figure
 from armor_ros.evaluation.score import read_metrics, write_metrics
 
 HOSTILE = (
@@ -180,6 +180,36 @@ def test_weak_labels_and_untrained_models_are_named_first(tmp_path: Path) -> Non
     assert "The only labels are the robot's own word" in text
     assert "3 by the robot's own word (an action's status)" in text
     assert text.index('never trained') < text.index('Summary')
+
+
+@pytest.mark.parametrize(
+    ('value', 'kind', 'text'),
+    [
+        (0.9126, 'share', '91.3 %'),
+        (0.9126, 'number', '0.913'),
+        (12.345, 'seconds', '12.35 s'),
+        (0.00912, 'seconds', '9.1 ms'),
+        (None, 'share', ''),
+    ],
+)
+def test_figures_are_written_for_people(value: float | None, kind: str, text: str) -> None:
+    figure = {'value': value, 'low': None, 'high': None}
+    assert format_figure(figure, kind).replace('\N{NO-BREAK SPACE}', ' ') == text
+    assert format_bounds(figure, kind) == ''
+
+
+def test_contradictions_of_the_robot_are_told(tmp_path: Path) -> None:
+    right = [a_line(number, 'failure', 0.9) for number in range(3)]
+    wrong = [a_line(3, 'success', 0.9), a_line(4, None, 0.1, task_status='ABORTED')]
+    page = read_page(write_lines(tmp_path / 'run', [*right, *wrong]))
+    assert '4 times the robot reported success and the video shows a failure; 1 time it' in page.text
+    assert 'Where a label can tell, the video was right in 75.0 %' in page.text
+    agreeing = [a_line(0, 'success', 0.1)]
+    text = read_page(write_lines(tmp_path / 'agreeing', agreeing)).text
+    assert 'No verdict contradicts the robot.' in text
+    silent = [a_line(0, 'success', 0.1, task_status='UNKNOWN')]
+    text = read_page(write_lines(tmp_path / 'silent', silent)).text
+    assert 'no task has both the robot’s word and a verdict' in text
 
 
 def test_charts_show_the_figures_of_the_metrics(run: Path) -> None:

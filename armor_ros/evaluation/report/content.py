@@ -9,6 +9,7 @@ from typing import Any
 
 from armor_ros.evaluation.lines import Line
 from armor_ros.evaluation.metrics import Metrics
+from armor_ros.evaluation.report.numbers import format_number
 from armor_ros.evaluation.report.run import Run
 
 LABEL_SOURCES = {
@@ -58,6 +59,7 @@ def tiles(metrics: Metrics) -> list[Row]:
     detection, reasoning = metrics['detection'], metrics['reasoning']
     seconds = metrics['cost']['inference_seconds']
     own = 'agrees with the robot' if metrics['run']['labels_used'] == 'weak' else 'is right'
+    long = None if seconds['p99'] is None else format_number(seconds['p99'], 'seconds')
     time = {'value': seconds['p50'], 'n': seconds['n'], 'reason': 'no task was timed'}
     return [
         _tile('Accuracy', detection['accuracy'], f'Share of tasks on which the answer {own}.'),
@@ -86,7 +88,7 @@ def tiles(metrics: Metrics) -> list[Row]:
         ),
         {
             **_tile('Seconds a task', time, 'Half of the tasks took no longer.', 'seconds'),
-            'more': None if seconds['p99'] is None else f'99 of 100: {seconds["p99"]:.2f} s',
+            'more': long and f'99 of 100: {long}',
         },
     ]
 

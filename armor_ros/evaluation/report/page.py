@@ -8,9 +8,7 @@ of a run are never markup: the template escapes, and the gallery's script sets t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -20,6 +18,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.evaluation.report.content import content
 from armor_ros.evaluation.report.figures import charts
 from armor_ros.evaluation.report.gallery import OUTCOMES, gallery
+from armor_ros.evaluation.report.numbers import css_percent, format_bounds, format_figure
 from armor_ros.evaluation.report.run import Run, read_run
 
 REPORT = 'report.html'
@@ -60,7 +59,7 @@ def render(run: Run) -> str:
         'ensure_ascii': False,
         'separators': (',', ':'),
     }
-    environment.filters.update(figure=format_figure, bounds=format_bounds, percent=_percent)
+    environment.filters.update(figure=format_figure, bounds=format_bounds, percent=css_percent)
     drawn = charts(run.metrics, run.lines)
     return environment.get_template('report.html').render(
         **content(run),
@@ -72,31 +71,6 @@ def render(run: Run) -> str:
         # nobody needs it where there is nothing to draw
         plotly=Markup(get_plotlyjs()) if drawn else '',
     )
-
-
-def format_figure(figure: Mapping[str, Any], kind: str) -> str:
-    """Return a figure's value as 'share' (91.2 %), 'number' (0.912) or 'seconds' (0.91 s)."""
-    return '' if figure['value'] is None else _number(figure['value'], kind)
-
-
-def format_bounds(figure: Mapping[str, Any], kind: str) -> str:
-    """Return a figure's interval ('88.0 to 93.9 %'), '' where it has none."""
-    low, high = figure.get('low'), figure.get('high')
-    if low is None or high is None:
-        return ''
-    first = f'{100 * low:.1f}' if kind == 'share' else _number(low, kind)
-    return f'{first} to {_number(high, kind)}'
-
-
-def _number(value: float, kind: str) -> str:
-    if kind == 'share':
-        return f'{100 * value:.1f}\u00a0%'
-    return f'{value:.2f}\u00a0s' if kind == 'seconds' else f'{value:.3f}'
-
-
-def _percent(value: float | None) -> str:
-    """Return a share for a style attribute."""
-    return f'{100 * (value or 0.0):.2f}%'
 
 
 def _asset(name: str) -> Markup:
