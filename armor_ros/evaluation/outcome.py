@@ -131,13 +131,17 @@ def write_aha_predictions(folder: Path) -> Path:
         {'question_id': _question_id(line), 'text': _aha_text(line)} for line in read_lines(folder)
     ]
     path = folder / AHA_FILE
-    write_whole(path, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
+    text = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+    # half a character, as a broken name has it, is written as JSON escapes it
+    write_whole(path, text.encode('utf-8', 'backslashreplace').decode())
     return path
 
 
 def _question_id(line: dict[str, Any]) -> int | str:
     name: str = line['sample_id'] or line['task_id']
-    return int(name) if name.isascii() and name.isdecimal() and len(name) < 19 else name
+    # '007' is a name: as a number it would be another
+    is_number = name.isascii() and name.isdecimal() and len(name) < 19 and name == str(int(name))
+    return int(name) if is_number else name
 
 
 def _aha_text(line: dict[str, Any]) -> str:
