@@ -62,7 +62,9 @@ def compare(
         list[Path],
         typer.Argument(help='Run folders; the first is what the others are compared with.'),
     ],
-    output: Annotated[Path, typer.Option(help='JSON file to write.')] = Path('compare.json'),
+    output: Annotated[
+        Path | None, typer.Option(help='JSON file to write the comparison to.')
+    ] = None,
 ) -> None:
     """Put runs side by side on their common tasks, with tests of their differences."""
     from armor_ros.evaluation.scoring import run_comparison

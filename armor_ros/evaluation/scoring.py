@@ -50,12 +50,13 @@ def run_scoring(folder: Path, limits: Path | None = None) -> None:
     check_limits(own, bounds)
 
 
-def run_comparison(folders: Sequence[Path], output: Path) -> None:
+def run_comparison(folders: Sequence[Path], output: Path | None = None) -> None:
     """Compare runs, write the comparison as JSON and print it; raises ArmorError."""
-    if output.is_dir():
+    if output is not None and output.is_dir():
         raise ArmorError(f'{output} is a folder; give --output a file, such as compare.json')
     comparison = compare(read_runs(folders))
-    write_json(output, comparison)
+    if output is not None:
+        write_json(output, comparison)
     console = Console()
     for table in comparison_tables(comparison):
         console.print(table)
@@ -69,7 +70,8 @@ def run_comparison(folders: Sequence[Path], output: Path) -> None:
             )
     if common['labelled_differently']:
         console.print(f'{common["labelled_differently"]} tasks are labelled differently')
-    console.print(escape(str(output)), highlight=False)
+    if output is not None:
+        console.print(escape(str(output)), highlight=False)
 
 
 def run_calibration(
