@@ -52,8 +52,8 @@ class PackedForward(nn.Module):
         """
         Return the losses; the batch must be on the model's device.
 
-        With ``speaks`` the late layers run even when there is nothing to say, without a trace in
-        the losses: other processes that share them have something to say.
+        With ``speaks`` late layers and both heads run even when there is nothing to ask of them,
+        without a trace in the losses: other processes that share their weights have.
         """
         model = self.model
         vision = self.encode(batch)
@@ -71,7 +71,12 @@ class PackedForward(nn.Module):
         if speaks and not len(language):
             first = (rotations[0][:1], rotations[1][:1])
             last, _ = self._layers(hidden[:1], first, mask[:1], self._early, None)
-            detection = detection + 0.0 * final_norm(model.backbone)(last).float().mean()
+            said = model.language_logits(final_norm(model.backbone)(last[:, -1]))
+            language = language + 0.0 * said.mean()
+        if speaks and not len(detection):
+            everything = torch.ones_like(batch.branch[:1], dtype=torch.bool)
+            asked = model.detection_logits(features[:1], everything)
+            detection = detection + 0.0 * asked.mean()
         return BranchLosses(detection, logit, language, tokens, vision)
 
     def encode(self, batch: PackedBatch) -> torch.Tensor:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import nn
 
@@ -27,28 +28,35 @@ def make_accelerator(recipe: TrainingRecipe, **options: Any) -> Accelerator:
 
     Raises ArmorError when the processes cannot share the batch.
     """
-    processes = PartialState().num_processes
+    # A process that trains one recipe after another may need another precision each time.
+    AcceleratorState._reset_state()
+    # A sparse batch leaves the late layers alone.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(
+        cpu=_on_processors(),
+        mixed_precision=recipe.precision,
+        kwargs_handlers=[unused],
+        **options,
+    )
+    processes = accelerator.num_processes
     if recipe.batch_size % processes:
         raise ArmorError(
             f'batch_size is {recipe.batch_size}, which {processes} processes cannot share '
             'evenly; make it a multiple'
         )
-    # A process that trains one recipe after another may need another precision each time.
-    AcceleratorState._reset_state()
     turns = math.ceil(recipe.batch_size / (processes * recipe.micro_batch_size))
-    # A sparse batch leaves the late layers alone.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(
-        gradient_accumulation_steps=turns,
-        mixed_precision=recipe.precision,
-        kwargs_handlers=[unused],
-        **options,
-    )
-    _check_distribution(accelerator, recipe)
+    accelerator.gradient_accumulation_steps = turns
+    _check_distribution(accelerator, recipe, turns)
     return accelerator
 
 
-def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe) -> None:
+def _on_processors() -> bool:
+    """Whether several processes are to share the work and there is no GPU or the like."""
+    devices = getattr(torch, 'accelerator', torch.cuda)
+    return 'LOCAL_RANK' in os.environ and not devices.is_available()
+
+
+def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe, turns: int) -> None:
     """Tell DeepSpeed what it asks for; refuse ways to distribute that rollouts cannot follow."""
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
@@ -57,6 +65,7 @@ def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe) -> Non
         return
     plugin = accelerator.state.deepspeed_plugin
     plugin.deepspeed_config['train_micro_batch_size_per_gpu'] = recipe.micro_batch_size
+    plugin.deepspeed_config['gradient_accumulation_steps'] = turns
     if plugin.zero_stage == 3:
         raise ArmorError(
             'the accelerate config has DeepSpeed ZeRO stage 3, under which a model cannot answer '

@@ -94,7 +94,8 @@ def _trained(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _save_trained(models: list[Any], weights: list[Any], folder: str) -> None:
-    if Path(folder, _TRAINED_FILE).exists():
+    if not weights:
+        # FSDP and DeepSpeed have saved their parts themselves
         return
     state = {name: value.contiguous() for name, value in _trained(models[0]).items()}
     save_file(state, Path(folder, _TRAINED_FILE))
@@ -102,7 +103,10 @@ def _save_trained(models: list[Any], weights: list[Any], folder: str) -> None:
 
 
 def _load_trained(models: list[Any], folder: str) -> None:
-    found = load_file(Path(folder, _TRAINED_FILE))
+    path = Path(folder, _TRAINED_FILE)
+    if not path.is_file():
+        return
+    found = load_file(path)
     missing = set(_trained(models[0])) - set(found)
     if missing:
         raise ArmorError(f'{folder} lacks {len(missing)} weights, first {min(missing)}')

@@ -70,7 +70,7 @@ class Trainer:
         self._dense = [sample.dense for sample in data.samples]
         self._model = model
         if recipe.gradient_checkpointing:
-            model.backbone.gradient_checkpointing_enable({'use_reentrant': False})
+            _checkpoint_activations(model)
         self.module: Any = TrainingModule(model, state_head=_state_head(recipe, model))
         self._state = RunState(
             self.accelerator, output / STATE_FOLDER, only_trained=recipe.lora is not None
@@ -152,6 +152,14 @@ class Trainer:
         said = torch.tensor([float(self._should_stop()), float(is_due)])
         stops, due = accelerator.reduce(said.to(accelerator.device), 'sum').tolist()
         return stops > 0, due > 0
+
+
+def _checkpoint_activations(model: ArmorModel) -> None:
+    """Compute activations a second time in the backward pass instead of keeping them."""
+    backbone = model.backbone
+    # Newer releases of transformers have renamed it.
+    enable = getattr(backbone, 'activation_checkpointing_enable', None)
+    (enable or backbone.gradient_checkpointing_enable)({'use_reentrant': False})
 
 
 def _state_head(recipe: TrainingRecipe, model: ArmorModel) -> StateHead | None:

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from toy_training import losses_of, make_model, make_recipe, make_trainer, smaller
+
+from armor_ros.errors import ArmorError
+from armor_ros.model.armor import ArmorModel
+from armor_ros.training.schedule import StepReport, plan_phase, rate_at, steps_of
+from armor_ros.training.trainer import Interrupted, Trainer
+
+SFT = {'kind': 'sft', 'only_dense': True, 'epochs': 2}
+MIXED = {'kind': 'expert', 'conditioning': 'mixed'}
+# Of the toy recipe: detection, language and auxiliary loss, and accuracy, a row a step.
+GOLDEN = [
+    [0.0000, 0.0000, 1.3541, 0.0000],
+    [0.0000, 0.0000, 1.4014, 0.0000],
+    [0.7566, 5.9692, 1.3047, 0.2500],
+    [0.6866, 5.9045, 1.1147, 0.7500],
+    [0.6971, 5.3703, 0.0000, 0.3333],
+    [0.7381, 0.0000, 0.0000, 0.2500],
+    [0.7333, 5.4849, 0.0000, 0.0000],
+    [0.7319, 5.1173, 0.0000, 0.1250],
+]
+
+
+def weights_of(model: ArmorModel) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert list(one) == list(other)
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_losses_of_all_phases_are_those_of_before(toy_data: Path, tmp_path: Path) -> None:
+    found = losses_of(make_recipe(), toy_data, tmp_path)
+    for row, expected in zip(found, GOLDEN, strict=True):
+        assert row == pytest.approx(expected, rel=2e-3, abs=2e-3)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(
+    toy_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, torch.Tensor]:
+    output = tmp_path_factory.mktemp('whole')
+    return weights_of(make_trainer(make_recipe(), toy_data, output).train())
+
+
+@pytest.mark.parametrize('stop', [1, 4, 7])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    toy_data: Path, tmp_path: Path, uninterrupted: dict[str, torch.Tensor], stop: int
+) -> None:
+    recipe = make_recipe()
+    steps: list[StepReport] = []
+    first = make_trainer(
+        recipe, toy_data, tmp_path / 'parts',
+        on_step=steps.append, should_stop=lambda: len(steps) == stop,
+    )  # fmt: skip
+    with pytest.raises(Interrupted):
+        first.train()
+    torch.manual_seed(99)
+    torch.rand(7)
+    rest = make_trainer(recipe, toy_data, tmp_path / 'parts', on_step=steps.append)
+    model = rest.train()
+    assert [(s.phase, s.step) for s in steps] == [(p, s) for p in range(4) for s in range(2)]
+    assert_same(weights_of(model), uninterrupted)
+
+
+def test_a_killed_run_goes_on_from_what_was_kept(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup', 'epochs': 3})
+    whole = weights_of(make_trainer(recipe, toy_data, tmp_path / 'whole').train())
+
+    def fail(report: StepReport) -> None:
+        if report.step == 4:
+            raise RuntimeError
+
+    killed = make_trainer(recipe, toy_data, tmp_path / 'parts', on_step=fail, save_seconds=0.0)
+    with pytest.raises(RuntimeError):
+        killed.train()
+    steps: list[StepReport] = []
+    rest = make_trainer(recipe, toy_data, tmp_path / 'parts', on_step=steps.append)
+    assert_same(weights_of(rest.train()), whole)
+    assert [report.step for report in steps] == [4, 5]
+
+
+def test_a_finished_run_has_nothing_left_to_do(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup'})
+    whole = weights_of(make_trainer(recipe, toy_data, tmp_path).train())
+    steps: list[StepReport] = []
+    again = make_trainer(recipe, toy_data, tmp_path, on_step=steps.append)
+    assert_same(weights_of(again.train()), whole)
+    assert steps == []
+
+
+def test_damaged_state_is_named(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup'})
+    make_trainer(recipe, toy_data, tmp_path).train()
+    state = tmp_path / 'state'
+    (state / 'phase-0-step-2').rename(state / 'elsewhere')
+    with pytest.raises(ArmorError, match='phase-0-step-2 is missing; remove'):
+        make_trainer(recipe, toy_data, tmp_path).train()
+    (state / 'progress.json').write_text('{"phase": 0,')
+    with pytest.raises(ArmorError, match='damaged'):
+        make_trainer(recipe, toy_data, tmp_path).train()
+
+
+@pytest.mark.parametrize('kind', ['warmup', 'expert', 'online', 'sft'])
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    toy_data: Path, tmp_path: Path, kind: str
+) -> None:
+    phase = {'kind': kind, 'epochs': 2, 'rounds': 2, 'max_new_tokens': 6}
+    recipe = make_recipe(phase, dropout=0.0)
+    weights = []
+    for size in (1, 4):
+        trainer = make_trainer(
+            smaller(recipe, micro_batch_size=size), toy_data, tmp_path / str(size)
+        )
+        weights.append(weights_of(trainer.train()))
+    assert_near(*weights)
+
+
+def assert_near(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], most: float = 2e-4
+) -> None:
+    """Weights moved some 4e-3 in four steps of 1e-3."""
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0, atol=most, msg=name)
+
+
+def test_checkpointed_activations_change_nothing(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup'}, {'kind': 'online', 'rounds': 2, 'max_new_tokens': 6})
+    plain = losses_of(recipe, toy_data, tmp_path / 'a')
+    thrifty = losses_of(smaller(recipe, gradient_checkpointing=True), toy_data, tmp_path / 'b')
+    assert thrifty == [pytest.approx(row, abs=1e-5) for row in plain]
+
+
+def test_bf16_is_near_to_float32(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup'}, {'kind': 'online', 'rounds': 2, 'max_new_tokens': 6})
+    plain = losses_of(recipe, toy_data, tmp_path / 'a')
+    rough = losses_of(smaller(recipe, precision='bf16'), toy_data, tmp_path / 'b')
+    assert rough != plain
+    assert [row[0] for row in rough] == [pytest.approx(row[0], abs=0.05) for row in plain]
+    # and float32 again, in the same process
+    assert losses_of(recipe, toy_data, tmp_path / 'c') == plain
+
+
+def test_a_rate_of_0_freezes_the_vision_tower(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup', 'vision_learning_rate': 0.0})
+    before = weights_of(make_model(recipe, toy_data))
+    after = weights_of(make_trainer(recipe, toy_data, tmp_path).train())
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert not any('.visual.' in name for name in changed)
+    assert any('.language_model.layers.4.' in name for name in changed)
+    nothing = make_recipe({'kind': 'warmup', 'learning_rate': 0.0, 'vision_learning_rate': 0.0})
+    with pytest.raises(ArmorError, match='no weight has a learning rate above 0'):
+        make_trainer(nothing, toy_data, tmp_path / 'nothing').train()
+
+
+@pytest.mark.parametrize('phase', [SFT, MIXED, {'kind': 'warmup', 'only_dense': True}])
+def test_other_phases_learn(toy_data: Path, tmp_path: Path, phase: dict[str, object]) -> None:
+    recipe = make_recipe({**phase, 'epochs': 12}, dropout=0.0)
+    losses = losses_of(recipe, toy_data, tmp_path)
+    first, last = (sum(row[0] + row[1] for row in rows) for rows in (losses[:2], losses[-2:]))
+    assert last < 0.9 * first
+
+
+def test_phases_report_to_whom_it_concerns(toy_data: Path, tmp_path: Path) -> None:
+    phases: list[tuple[int, bool]] = []
+    trainer: Trainer = make_trainer(
+        make_recipe({'kind': 'warmup'}, SFT), toy_data, tmp_path,
+        on_phase=lambda index, model: phases.append((index, isinstance(model, ArmorModel))),
+    )  # fmt: skip
+    assert not trainer.train().training
+    assert phases == [(0, True), (1, True)]
+
+
+def test_rates_warm_up_and_then_follow_a_cosine() -> None:
+    rates = [rate_at(step, 100, 0.03) for step in range(100)]
+    assert rates[:4] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0, 1.0]
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[51] == pytest.approx(0.5, abs=0.02)
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_steps_of_a_phase() -> None:
+    recipe = make_recipe({'kind': 'warmup', 'epochs': 2.5}, SFT)
+    assert [steps_of(phase, 8, 4) for phase in recipe.phases] == [5, 4]
+    dense = [True, False, True, False, False, True, False, True]
+    plans = [plan_phase(recipe, index, dense) for index in range(2)]
+    assert [plan.steps for plan in plans] == [5, 2]
+    assert plans[1].chosen == (0, 2, 5, 7)
+    assert [plans[0].tries_after(step) for step in range(5)] == [False, True, False, True, True]
+    taken = [place for step in range(2) for turn in plans[0].turns(step, 0, 1) for place in turn]
+    assert sorted(taken) == [(index, 0) for index in range(8)]
+    shared = [{*itertools.chain(*plans[0].turns(0, rank, 2))} for rank in range(2)]
+    assert shared[0] | shared[1] == {*itertools.chain(*plans[0].turns(0, 0, 1))}
+    assert not shared[0] & shared[1]
