@@ -24,10 +24,9 @@ from armor_ros.evaluation.opinions import Opinion, find_opinion, read_opinions
 from armor_ros.evaluation.recorded import RecordedTask, Recording
 from armor_ros.evaluation.sources import SourceSettings
 from armor_ros.evaluation.taking_in import NamedBag, identify, read_all
-from armor_ros.evaluation.to_label import Question, question, write_questions
+from armor_ros.evaluation.to_label import VALIDATION_SPLIT, Question, question, write_questions
 from armor_ros.parameters import MonitorParameters
 
-VALIDATION_SPLIT = 'validation'
 # Of each camera: pictures as they were recorded may be large.
 _BUFFER_BYTES = 1 << 30
 # What the folder's content depends on beside the settings.
@@ -142,7 +141,8 @@ class _Collector:
                 continue
             self._seen.add(identity)
             label = self._label(bag, task, own)
-            asked = question(task, bag.name, label, self._opinion(bag, recording, task))
+            opinion = self._opinion(bag, recording, task)
+            asked = question(task, bag.name, self._split(bag), label, opinion)
             if asked is not None:
                 self.questions.append(asked)
             self._add_sample(bag, task, label)

@@ -15,18 +15,17 @@ from rich.table import Table
 
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.from_bags import (
-    VALIDATION_SPLIT,
     FromBagsRequest,
     FromBagsSummary,
     make_data_set,
 )
-from armor_ros.evaluation.to_label import TO_LABEL_FILE, Question
+from armor_ros.evaluation.to_label import TO_LABEL_FILE, VALIDATION_SPLIT, Question
 from armor_ros.parameter_declaration import Value
 from armor_ros.parameters import MonitorParameters
 from armor_ros.parameters_file import read_parameters
 
 _MAX_QUESTIONS = 20
-_MAX_WORDS = 200
+_MAX_WORDS = 100
 _MAX_UNKNOWN = 12
 
 

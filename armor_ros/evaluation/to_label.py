@@ -4,7 +4,8 @@ Which tasks a person should look at first: where one word is worth the most.
 
 A robot that contradicts the cameras is wrong more often than one that agrees with them, so these
 come first, the surest contradictions before the others. Then the tasks on which the monitor
-abstained, those without any label, and failures that lack an explanation.
+abstained; those to validate with, all of them: the robot's own word measures nothing, and figures
+on disagreements alone would be wrong; those without any label; failures without explanation.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ from armor_ros.evaluation.opinions import Opinion
 from armor_ros.evaluation.recorded import RecordedTask
 
 TO_LABEL_FILE = 'to_label.jsonl'
+VALIDATION_SPLIT = 'validation'
 
-Reason = Literal['disagreement', 'abstention', 'no label', 'no explanation']
-_ORDER: tuple[Reason, ...] = ('disagreement', 'abstention', 'no label', 'no explanation')
+Reason = Literal['disagreement', 'abstention', 'validation', 'no label', 'no explanation']
+_ORDER: tuple[Reason, ...] = (
+    'disagreement',
+    'abstention',
+    'validation',
+    'no label',
+    'no explanation',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class Question:
     reason: Reason
     task_id: str
     source: str
+    split: str
     task: str
     instruction: str
     status: str
@@ -54,10 +63,10 @@ class Question:
 
 
 def question(
-    task: RecordedTask, source: str, label: TaskLabel, opinion: Opinion | None
+    task: RecordedTask, source: str, split: str, label: TaskLabel, opinion: Opinion | None
 ) -> Question | None:
     """Return what is to be asked about a task, None where nothing is worth asking."""
-    reason = _reason(task, label, opinion)
+    reason = _reason(task, split, label, opinion)
     if reason is None:
         return None
     told = opinion or Opinion(task.task_id, task.end_ns, '')
@@ -69,6 +78,7 @@ def question(
         reason=reason,
         task_id=task.task_id,
         source=source,
+        split=split,
         task=task.name,
         instruction=task.instruction,
         status=task.status,
@@ -92,7 +102,9 @@ def write_questions(root: Path, questions: Iterable[Question]) -> list[Question]
     return ordered
 
 
-def _reason(task: RecordedTask, label: TaskLabel, opinion: Opinion | None) -> Reason | None:
+def _reason(
+    task: RecordedTask, split: str, label: TaskLabel, opinion: Opinion | None
+) -> Reason | None:
     if not task.views or not task.moved:
         # nothing to see
         return None
@@ -102,6 +114,8 @@ def _reason(task: RecordedTask, label: TaskLabel, opinion: Opinion | None) -> Re
         return 'disagreement'
     if is_open and verdict is Verdict.ABSTAIN:
         return 'abstention'
+    if is_open and split == VALIDATION_SPLIT:
+        return 'validation'
     if label.label is None:
         return 'no label'
     if label.label == 'failure' and not label.explanation:

@@ -130,6 +130,7 @@ def test_a_recording_becomes_a_manifest(robot_bag: Any, tmp_path: Path) -> None:
     first, second = read_manifest(tmp_path / 'out')
     assert (first.label, first.robot_status, first.source) == ('success', 'SUCCEEDED', 'bag')
     assert (second.label, second.robot_status) == ('failure', 'ABORTED')
+    assert (first.weak, second.weak) == (True, True)
     assert (first.frames, first.fps, first.task) == (11, 5.0, 'pick')
     assert list(first.views) == ['front', 'wrist']
     wrist = read_view(tmp_path / 'out', first, 'wrist')

@@ -340,6 +340,13 @@ def test_no_recording_is_in_two_splits(robot_bag: Any, tmp_path: Path) -> None:
     splits = {bag.name: {s for n, s in first.items() if n.startswith(bag.name)} for bag in bags}
     assert all(len(found) == 1 for found in splits.values())
     assert set.union(*splits.values()) == {'robot', 'validation'}
+    # validated is with what people say, of all tasks alike
+    asked = {(each['task_id'], each['reason'], each['split']) for each in questions_in(output)}
+    assert asked == {
+        (name.partition('/')[2], 'validation', split)
+        for name, split in first.items()
+        if split == 'validation'
+    }
     # where it lies and what else there is does not matter
     moved = shutil.copytree(bags[3], tmp_path / 'moved')
     make_data_set(request_of(tmp_path / 'other', moved, validation=0.5, split='robot'))
