@@ -189,6 +189,8 @@ def study_recipes(study: Study, base: TrainingRecipe) -> dict[str, TrainingRecip
         except ArmorError as error:
             raise ArmorError(f'{entry.name}: {error}') from error
         recipes[entry.name] = dataclasses.replace(recipe, name=entry.name)
+    for entry in study.recipes:
+        ways_of(entry, recipes[entry.trained_as or entry.name])
     if study.equal_epochs:
         _check_epochs(study, recipes)
     return recipes

@@ -85,14 +85,15 @@ def equal_compute(
     """
     own, wanted = StepCount.of(control, data), StepCount.of(other, data).cost(costs)
     last = own.kinds[-1]
-    left = wanted - own.cost(costs) + costs.get(last, 1.0) * own.steps[-1]
+    left = wanted - own.cost(costs) + costs[last] * own.steps[-1]
     steps = round(left / costs[last])
     if steps < 1:
         raise ArmorError(
             f'{control.name} costs more than {other.name} before its last phase; shorten the '
             'phases before it'
         )
-    epochs = steps * control.batch_size / own.last_samples
+    # half a sample less, so that rounding up gives these steps
+    epochs = (steps * control.batch_size - 0.5) / own.last_samples
     phase = dataclasses.replace(control.phases[-1], epochs=epochs)
     return dataclasses.replace(control, phases=(*control.phases[:-1], phase))
 

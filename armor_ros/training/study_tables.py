@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of a study as study.json, and as tables to read (study.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from armor_ros.datasets.manifest import MANIFEST_FILE, read_manifest, write_whole
+from armor_ros.evaluation.failure_kinds import sample_kinds
+from armor_ros.evaluation.intervals import Figure
+from armor_ros.evaluation.lines import PREDICTIONS, Line
+from armor_ros.evaluation.run_folder import host_info
+from armor_ros.training.recipe import TrainingRecipe
+from armor_ros.training.run_folder import CHECKPOINT_FOLDER, DATA_FILE, RECIPE_FILE, RunFolder
+from armor_ros.training.study import Study, StudyRecipe, Way, is_sft, ways_of
+from armor_ros.training.study_answers import DONE_FILE, folder_of, read_answers
+from armor_ros.training.study_compute import noted_costs
+from armor_ros.training.study_figures import answer_figures, difference_figures, over_seeds
+from armor_ros.training.study_page import study_page
+
+RESULTS_FILE = 'study.json'
+PAGE_FILE = 'study.md'
+ANSWERS_FOLDER = 'answers'
+SCHEMA = 1
+
+# Figures that are no shares: their mean is not held within 0 and 1.
+_UNBOUNDED = ('rounds', 'seconds')
+# What is subtracted from a refined answer to show what its rounds gave.
+_BEFORE: Way = 'round_0'
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResults:
+    """Where a study's models and answers lie; ``control`` are figures by split."""
+
+    study: Study
+    recipes: dict[str, TrainingRecipe]
+    data: Path
+    output: Path
+    seeds: int
+    control: dict[str, dict[str, Any]]
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Return the folder of a recipe's run."""
+        return self.output / 'runs' / name / f'seed-{seed}'
+
+    def ready(self, entry: StudyRecipe, way: Way) -> list[int]:
+        """Return the seeds of which the answers in a way are there."""
+        place = entry.trained_as or entry.name
+        return [
+            seed
+            for seed in range(self.seeds)
+            if (self.answers(place, seed) / folder_of(way) / DONE_FILE).is_file()
+            and (self.answers(place, seed) / folder_of(way) / PREDICTIONS).is_file()
+        ]
+
+    def answers(self, name: str, seed: int) -> Path:
+        """Return the folder of a run's answers."""
+        return self.folder(name, seed) / ANSWERS_FOLDER
+
+    def rows(self) -> list[tuple[StudyRecipe, Way, list[int]]]:
+        """Return recipe, way and seeds of each row that has an answer."""
+        found = []
+        for entry in self.study.recipes:
+            recipe = self.recipes[entry.trained_as or entry.name]
+            for way in ways_of(entry, recipe):
+                seeds = self.ready(entry, way)
+                if seeds:
+                    found.append((entry, way, seeds))
+        return found
+
+
+def write_results(results: StudyResults) -> dict[str, Any]:
+    """Write study.json and study.md of all that is ready; return the former's content."""
+    content = collect(results)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(results.output / RESULTS_FILE, text + '\n')
+    write_whole(results.output / PAGE_FILE, study_page(content))
+    return content
+
+
+def collect(results: StudyResults) -> dict[str, Any]:
+    """Return everything that a study has found so far, as plain values."""
+    study = results.study
+    samples = read_manifest(results.data)
+    kinds = sample_kinds(samples)
+    manifest = (results.data / MANIFEST_FILE).read_bytes()
+    answers = _Answers(results)
+    return {
+        'schema': SCHEMA,
+        'name': study.name,
+        'about': study.about,
+        'base': study.base,
+        'changes': study.changes,
+        'evaluation': dataclasses.asdict(study.evaluation),
+        'reference': study.reference,
+        'seeds': results.seeds,
+        'data': {
+            'name': results.data.resolve().name,
+            'manifest_sha256': hashlib.sha256(manifest).hexdigest(),
+        },
+        'training': {
+            name: _training(results, name)
+            for name in results.recipes
+            if any(_is_trained(results, name, seed) for seed in range(results.seeds))
+        },
+        'splits': {split: _split(answers, split, kinds) for split in study.evaluation.splits},
+        **host_info(),
+    }
+
+
+class _Answers:
+    """The lines of each row and seed, read once."""
+
+    def __init__(self, results: StudyResults) -> None:
+        self.results = results
+        self.rows = results.rows()
+        self._lines: dict[tuple[str, Way, int], list[Line]] = {}
+
+    def lines(self, entry: StudyRecipe, way: Way, seed: int, split: str) -> list[Line]:
+        """Return the answers to the samples of a split."""
+        name = entry.trained_as or entry.name
+        key = (name, way, seed)
+        if key not in self._lines:
+            self._lines[key] = read_answers(self.results.answers(name, seed), way)
+        return [line for line in self._lines[key] if line['split'] == split]
+
+
+def _split(answers: _Answers, split: str, kinds: Mapping[str, str]) -> dict[str, Any]:
+    rows, differences = [], []
+    for entry, way, seeds in answers.rows:
+        figures = [answer_figures(answers.lines(entry, way, seed, split), kinds) for seed in seeds]
+        row = {'recipe': entry.name, 'about': entry.about, 'way': way, 'seeds': seeds}
+        rows.append({**row, 'figures': _over_seeds(figures)})
+        for other, other_way in _compared_with(answers, entry, way):
+            shared = [seed for seed in seeds if seed in answers.results.ready(other, other_way)]
+            if not shared:
+                continue
+            found = [
+                difference_figures(
+                    answers.lines(other, other_way, seed, split),
+                    answers.lines(entry, way, seed, split),
+                    kinds,
+                )
+                for seed in shared
+            ]
+            row = {'recipe': entry.name, 'way': way, 'minus': other.name, 'minus_way': other_way}
+            differences.append({**row, 'seeds': shared, 'figures': _over_seeds(found, -1.0)})
+    control = answers.results.control.get(split)
+    return {'control': control, 'rows': rows, 'differences': differences}
+
+
+def _compared_with(
+    answers: _Answers, entry: StudyRecipe, way: Way
+) -> list[tuple[StudyRecipe, Way]]:
+    """Return what an answer is subtracted: round 0 of its own model, and the reference's."""
+    study = answers.results.study
+    found: list[tuple[StudyRecipe, Way]] = []
+    if way in ('last', 'best'):
+        found.append((entry, _BEFORE))
+    if not study.reference or entry.name == study.reference:
+        return found
+    reference = study.recipe(study.reference)
+    recipe = answers.results.recipes[reference.trained_as or reference.name]
+    if not is_sft(recipe):
+        own: Way = way if way in ways_of(reference, recipe) else 'single'
+        found.append((reference, own))
+    return found
+
+
+def _over_seeds(figures: Sequence[Mapping[str, Figure]], low: float = 0.0) -> dict[str, Figure]:
+    names = list(dict.fromkeys(name for each in figures for name in each))
+    return {
+        name: over_seeds(
+            [each[name] for each in figures if name in each],
+            low,
+            float('inf') if name in _UNBOUNDED else 1.0,
+        )
+        for name in names
+    }
+
+
+def _is_trained(results: StudyResults, name: str, seed: int) -> bool:
+    return (results.folder(name, seed) / CHECKPOINT_FOLDER).is_dir()
+
+
+def _training(results: StudyResults, name: str) -> dict[str, Any]:
+    """Return what training a recipe took, for each seed that is done."""
+    runs = []
+    for seed in range(results.seeds):
+        if not _is_trained(results, name, seed):
+            continue
+        folder = results.folder(name, seed)
+        steps = RunFolder(folder, writes=False).lines('step')
+        facts = json.loads((folder / DATA_FILE).read_text(encoding='utf-8'))
+        runs.append(
+            {
+                'seed': seed,
+                'steps': len(steps),
+                'seconds': round(sum(float(line['seconds']) for line in steps), 3),
+                'samples': facts['samples'],
+                'dense': facts['dense'],
+                'step_costs': noted_costs(folder),
+                'recipe': str((folder / RECIPE_FILE).relative_to(results.output)),
+            }
+        )
+    epochs = sum(phase.epochs for phase in results.recipes[name].phases)
+    entry = results.study.recipe(name)
+    return {'epochs': epochs, 'compute_of': entry.compute_of, 'runs': runs}
