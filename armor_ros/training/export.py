@@ -24,6 +24,12 @@ _DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16}
 _MODEL = 'packed.model.'
 
 
+def check_dtype(dtype: str) -> None:
+    """Raise ArmorError when a checkpoint cannot be stored so."""
+    if dtype not in _DTYPES:
+        raise ArmorError(f'dtype is {dtype!r}; it must be one of {", ".join(_DTYPES)}')
+
+
 def export_checkpoint(
     model: ArmorModel, recipe: TrainingRecipe, target: Path, card: str, dtype: str = 'float32'
 ) -> Path:
@@ -33,8 +39,7 @@ def export_checkpoint(
     Adapters are merged and weights stored as ``dtype``, float32 or bf16: ``model`` is changed so
     too. Raises ArmorError on another dtype, or when the folder cannot be written.
     """
-    if dtype not in _DTYPES:
-        raise ArmorError(f'dtype is {dtype!r}; it must be one of {", ".join(_DTYPES)}')
+    check_dtype(dtype)
     if recipe.lora is not None:
         model = merge_adapters(model)
     model.backbone.to(_DTYPES[dtype])

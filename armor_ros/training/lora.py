@@ -47,6 +47,10 @@ def add_adapters(model: ArmorModel, recipe: LoraRecipe, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model.backbone)
+    for module in model.backbone.modules():
+        # bitsandbytes would lay 4-bit weights out anew when a CPU answers, and could train no more
+        if hasattr(module, 'support_avx512bf16_for_cpu'):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     for name, weight in model.backbone.named_parameters():
         # what learns does so in float32, whatever it adapts
         if weight.requires_grad and '.lora_' in name:

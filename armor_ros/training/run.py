@@ -15,7 +15,7 @@ from armor_ros.datasets.manifest import Sample
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.card import model_card
 from armor_ros.training.checks import read_everything, read_splits
-from armor_ros.training.export import export_checkpoint, whole_model
+from armor_ros.training.export import check_dtype, export_checkpoint, whole_model
 from armor_ros.training.optimization import make_accelerator
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run_folder import DataFacts, RunFolder, data_facts
@@ -98,6 +98,7 @@ def train(request: TrainingRequest) -> Path:
     """
     recipe, listener = request.recipe, request.listener
     check_tracker(request.tracker)
+    check_dtype(request.dtype)
     samples, others = read_splits(request.data, recipe)
     facts = data_facts(request.data, samples, others)
     accelerator = _make_accelerator(request)
@@ -119,9 +120,11 @@ def train(request: TrainingRequest) -> Path:
     folder.rewind(trainer.progress)
     listener.plan(_steps(recipe, samples), _done(trainer.progress, _steps(recipe, samples)))
     open_tracker(accelerator, recipe)
-    trainer.train()
-    accelerator.end_training()
-    _export(request, accelerator, trainer, model, fresh, folder, facts)
+    try:
+        trainer.train()
+        _export(request, accelerator, trainer, model, fresh, folder, facts)
+    finally:
+        accelerator.end_training()
     return folder.checkpoint
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from distributed_run import RECIPE
-from toy_training import make_trainer
+from toy_training import distance, make_trainer
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint
@@ -53,11 +53,6 @@ def assert_same_losses(found: list[list[Any]], expected: list[list[float | None]
             assert value == (None if wanted is None else pytest.approx(wanted, rel=1e-5, abs=1e-5))
 
 
-def assert_same_weights(found: dict[str, torch.Tensor], model: ArmorModel) -> None:
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=3e-4, msg=name)
-
-
 def test_two_processes_share_a_run(
     toy_data: Path, tmp_path: Path, alone: tuple[list[list[float | None]], ArmorModel]
 ) -> None:
@@ -66,9 +61,8 @@ def test_two_processes_share_a_run(
     launch('-m', 'armor_ros.cli', 'train', recipe, '--data', toy_data, '--output', output)
     lines = [json.loads(line) for line in (output / 'training.jsonl').read_text().splitlines()]
     assert_same_losses([[line[name] for name in LOSSES] for line in lines], alone[0])
-    assert_same_weights(
-        load_checkpoint(output / 'checkpoint', device='cpu').state_dict(), alone[1]
-    )
+    found = load_checkpoint(output / 'checkpoint', device='cpu').state_dict()
+    assert distance(found, alone[1].state_dict()) < 1e-3
     assert list((output / 'logs').rglob('events.out.tfevents.*'))
 
 
@@ -82,7 +76,8 @@ def test_divided_weights_are_trained_interrupted_and_gathered(
     launch(program, toy_data, tmp_path, '0')
     lines = [json.loads(line) for line in (tmp_path / 'lines.jsonl').read_text().splitlines()]
     assert_same_losses(lines, alone[0])
-    assert_same_weights(torch.load(tmp_path / 'weights.pt'), alone[1])
+    found = torch.load(tmp_path / 'weights.pt')
+    assert distance(found, alone[1].state_dict()) < 1e-3
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(toy_data: Path, tmp_path: Path) -> None:

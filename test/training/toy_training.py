@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.datasets.manifest import Sample, read_manifest, write_manifest
@@ -127,3 +128,14 @@ def losses_of(recipe: TrainingRecipe, root: Path, output: Path) -> list[list[flo
 def smaller(recipe: TrainingRecipe, **changes: Any) -> TrainingRecipe:
     """Return a recipe with other fields."""
     return dataclasses.replace(recipe, **changes)
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """
+    Return how far weights are apart, relative to their size.
+
+    Single ones may differ by a step or two: AdamW goes one step by the sign of a gradient that is
+    nothing but rounding.
+    """
+    apart = sum(float((value - other[name]).square().sum()) for name, value in one.items())
+    return (apart / sum(float(value.square().sum()) for value in other.values())) ** 0.5
