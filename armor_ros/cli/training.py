@@ -65,3 +65,56 @@ def train(
             )
         )
     )
+
+
+@app.command(
+    epilog='Example: armor study smoke --data out/smoke --output out/study --seeds 2',
+)
+def study(
+    study: Annotated[str, typer.Argument(help='YAML file, or ablations, ratios, smoke by name.')],
+    data: Annotated[
+        Path, typer.Option(help='Manifest data set, as armor simulate and dataset convert write.')
+    ],
+    output: Annotated[Path, typer.Option(help='Folder of the study; one is gone on with.')],
+    seeds: Annotated[int, typer.Option(help='Runs of each recipe, seeds 0, 1 ...', min=1)] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help='Train this recipe now; may be given several times.')
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="The checkpoints' weights: float32 or bf16.")
+    ] = 'float32',
+    cache: Annotated[
+        Path | None,
+        typer.Option(help='Folder for decoded pictures; saves reading videos each epoch.'),
+    ] = None,
+    control: Annotated[
+        bool, typer.Option(help="Measure what the arm's motion alone gives away.")
+    ] = True,
+) -> None:
+    """
+    Train recipes over seeds, evaluate them in several ways, and write one table (study.md).
+
+    The tables are written after each model and have all that is ready. Ctrl-C keeps everything,
+    and the same command goes on; with --only several machines share the work.
+    """
+    from armor_ros.simulation.motion_control import motion_only
+    from armor_ros.training.study import read_study
+    from armor_ros.training.study_command import run_study_command
+    from armor_ros.training.study_run import StudyRequest
+
+    chosen, recipes = read_study(study)
+    raise typer.Exit(
+        run_study_command(
+            StudyRequest(
+                study=chosen,
+                recipes=recipes,
+                data=data,
+                output=output,
+                seeds=seeds,
+                only=tuple(only or ()),
+                dtype=dtype,
+                cache=cache,
+                control=motion_only if control else None,
+            )
+        )
+    )

@@ -6,8 +6,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,11 @@ _BEFORE: Way = 'round_0'
 
 @dataclass(frozen=True, slots=True)
 class StudyResults:
-    """Where a study's models and answers lie; ``control`` are figures by split."""
+    """
+    Where a study's models and answers lie.
+
+    ``control`` are figures by split, ``made`` what was read and counted already.
+    """
 
     study: Study
     recipes: dict[str, TrainingRecipe]
@@ -45,6 +49,7 @@ class StudyResults:
     output: Path
     seeds: int
     control: dict[str, dict[str, Any]]
+    made: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a recipe's run."""
@@ -116,41 +121,80 @@ def collect(results: StudyResults) -> dict[str, Any]:
 
 
 class _Answers:
-    """The lines of each row and seed, read once."""
+    """The lines of each row and seed, and the figures of them; both are made once."""
 
     def __init__(self, results: StudyResults) -> None:
         self.results = results
         self.rows = results.rows()
-        self._lines: dict[tuple[str, Way, int], list[Line]] = {}
 
     def lines(self, entry: StudyRecipe, way: Way, seed: int, split: str) -> list[Line]:
         """Return the answers to the samples of a split."""
         name = entry.trained_as or entry.name
-        key = (name, way, seed)
-        if key not in self._lines:
-            self._lines[key] = read_answers(self.results.answers(name, seed), way)
-        return [line for line in self._lines[key] if line['split'] == split]
+
+        def read() -> list[Line]:
+            return read_answers(self.results.answers(name, seed), way)
+
+        lines = self._once(('lines', name, way, seed), read)
+        return [line for line in lines if line['split'] == split]
+
+    def figures(
+        self, entry: StudyRecipe, way: Way, seed: int, split: str, kinds: Mapping[str, str]
+    ) -> dict[str, Figure]:
+        """Return the figures of the answers to a split."""
+
+        def make() -> dict[str, Figure]:
+            return answer_figures(self.lines(entry, way, seed, split), kinds)
+
+        name = entry.trained_as or entry.name
+        figures: dict[str, Figure] = self._once(('figures', name, way, seed, split), make)
+        return figures
+
+    def difference(
+        self, pair: _Pair, seed: int, split: str, kinds: Mapping[str, str]
+    ) -> dict[str, Figure]:
+        """Return how the answers of a pair differ on a split."""
+
+        def make() -> dict[str, Figure]:
+            return difference_figures(
+                self.lines(pair.minus, pair.minus_way, seed, split),
+                self.lines(pair.entry, pair.way, seed, split),
+                kinds,
+            )
+
+        names = (pair.entry.name, pair.way, pair.minus.name, pair.minus_way)
+        figures: dict[str, Figure] = self._once(('difference', *names, seed, split), make)
+        return figures
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        made = self.results.made
+        if key not in made:
+            made[key] = make()
+        return made[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """An answer and what is subtracted from it."""
+
+    entry: StudyRecipe
+    way: Way
+    minus: StudyRecipe
+    minus_way: Way
 
 
 def _split(answers: _Answers, split: str, kinds: Mapping[str, str]) -> dict[str, Any]:
     rows, differences = [], []
     for entry, way, seeds in answers.rows:
-        figures = [answer_figures(answers.lines(entry, way, seed, split), kinds) for seed in seeds]
+        figures = [answers.figures(entry, way, seed, split, kinds) for seed in seeds]
         row = {'recipe': entry.name, 'about': entry.about, 'way': way, 'seeds': seeds}
         rows.append({**row, 'figures': _over_seeds(figures)})
-        for other, other_way in _compared_with(answers, entry, way):
-            shared = [seed for seed in seeds if seed in answers.results.ready(other, other_way)]
+        for minus, minus_way in _compared_with(answers, entry, way):
+            shared = [seed for seed in seeds if seed in answers.results.ready(minus, minus_way)]
             if not shared:
                 continue
-            found = [
-                difference_figures(
-                    answers.lines(other, other_way, seed, split),
-                    answers.lines(entry, way, seed, split),
-                    kinds,
-                )
-                for seed in shared
-            ]
-            row = {'recipe': entry.name, 'way': way, 'minus': other.name, 'minus_way': other_way}
+            pair = _Pair(entry, way, minus, minus_way)
+            found = [answers.difference(pair, seed, split, kinds) for seed in shared]
+            row = {'recipe': entry.name, 'way': way, 'minus': minus.name, 'minus_way': minus_way}
             differences.append({**row, 'seeds': shared, 'figures': _over_seeds(found, -1.0)})
     control = answers.results.control.get(split)
     return {'control': control, 'rows': rows, 'differences': differences}
