@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from armor_ros.episodes.text import clean_text
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.from_bags import (
     FromBagsRequest,
@@ -84,7 +85,8 @@ def _print_questions(console: Console, path: Path, questions: Sequence[Question]
         probability = each.failure_probability
         cameras = [each.verdict or '-', '' if probability is None else f'p {probability:.2f}']
         words = textwrap.shorten(each.report, _MAX_WORDS, placeholder='…')
-        evidence = each.evidence or next(iter(each.views.values()), '')
+        # a path as it is may hold what a terminal obeys
+        evidence = clean_text(each.evidence or next(iter(each.views.values()), ''))
         table.add_row(
             f'{escape(each.task_id)}\n{each.reason}',
             each.status,

@@ -4,8 +4,9 @@ Which tasks a person should look at first: where one word is worth the most.
 
 A robot that contradicts the cameras is wrong more often than one that agrees with them, so these
 come first, the surest contradictions before the others. Then the tasks on which the monitor
-abstained; those to validate with, all of them: the robot's own word measures nothing, and figures
-on disagreements alone would be wrong; those without any label; failures without explanation.
+abstained; those of a split to validate or test with, all of them, since the robot's own word
+measures nothing, and disagreements alone would mislead; those without any label; failures without
+explanation.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from armor_ros.datasets.files import split_of
 from armor_ros.datasets.manifest import write_whole
 from armor_ros.episodes.diagnosis import Verdict
 from armor_ros.episodes.outcome import disagrees
@@ -114,7 +116,7 @@ def _reason(
         return 'disagreement'
     if is_open and verdict is Verdict.ABSTAIN:
         return 'abstention'
-    if is_open and split == VALIDATION_SPLIT:
+    if is_open and split_of(split) in ('val', 'test'):
         return 'validation'
     if label.label is None:
         return 'no label'

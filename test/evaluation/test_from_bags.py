@@ -163,7 +163,10 @@ def test_a_second_run_reads_nothing_and_changes_nothing(
     bags = [two_goals(robot_bag, tmp_path / 'monday')]
     robot_bag.goal(4.5, 5.0, number=3)
     bags.append(robot_bag.write(tmp_path / 'tuesday', storage='sqlite3'))
-    make_data_set(request_of(tmp_path / 'one', *bags))
+    positions: list[float] = []
+    make_data_set(request_of(tmp_path / 'one', *bags), positions.append)
+    assert 0 <= min(positions) < 0.1
+    assert 0.9 < max(positions) <= 1
     make_data_set(request_of(tmp_path / 'two', *bags))
     assert content_of(tmp_path / 'one') == content_of(tmp_path / 'two')
     monkeypatch.delattr(taking_in, 'take_in')
@@ -347,6 +350,9 @@ def test_no_recording_is_in_two_splits(robot_bag: Any, tmp_path: Path) -> None:
         for name, split in first.items()
         if split == 'validation'
     }
+    make_data_set(request_of(output, *bags, split='test_robot'))
+    assert {each['reason'] for each in questions_in(output)} == {'validation'}
+    assert len(questions_in(output)) == 16
     # where it lies and what else there is does not matter
     moved = shutil.copytree(bags[3], tmp_path / 'moved')
     make_data_set(request_of(tmp_path / 'other', moved, validation=0.5, split='robot'))
