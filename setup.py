@@ -80,6 +80,8 @@ setup(
         ('share/' + NAME + '/launch', sorted(glob('launch/*.launch.py'))),
         ('share/' + NAME + '/config', sorted(glob('config/*.yaml') + glob('config/*.xml'))),
         ('share/' + NAME + '/config/simulation', sorted(glob('config/simulation/*.yaml'))),
+        ('share/' + NAME + '/config/training', sorted(glob('config/training/*.yaml'))),
+        ('share/' + NAME + '/config/accelerate', sorted(glob('config/accelerate/*.yaml'))),
     ],
     zip_safe=False,
     python_requires='>=3.10',
