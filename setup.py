@@ -81,6 +81,10 @@ setup(
         ('share/' + NAME + '/config', sorted(glob('config/*.yaml') + glob('config/*.xml'))),
         ('share/' + NAME + '/config/simulation', sorted(glob('config/simulation/*.yaml'))),
         ('share/' + NAME + '/config/training', sorted(glob('config/training/*.yaml'))),
+        (
+            'share/' + NAME + '/config/training/study',
+            sorted(glob('config/training/study/*.yaml')),
+        ),
         ('share/' + NAME + '/config/accelerate', sorted(glob('config/accelerate/*.yaml'))),
     ],
     zip_safe=False,

@@ -83,7 +83,8 @@ class SftAnswers:
             if chosen is None:
                 return None
             tokens.append(chosen)
-            if self._prompts.decode(tokens).removeprefix(_THINK).strip():
+            text = self._prompts.decode(tokens)
+            if text.startswith(_THINK) and text.removeprefix(_THINK).strip():
                 return tokens
         return None
 

@@ -97,12 +97,13 @@ def over_seeds(figures: Sequence[Figure], low: float = 0.0, high: float = 1.0) -
     values = [float(each['value']) for each in known]
     mean = sum(values) / len(values)
     spread = _spread(values)
-    tasks = [each for each in known if each['low'] is not None]
+    is_bounded = all(each['low'] is not None for each in known)
     below = above = 0.0
-    if len(tasks) == len(known):
-        below = sum(each['value'] - each['low'] for each in tasks) / len(tasks)
-        above = sum(each['high'] - each['value'] for each in tasks) / len(tasks)
-    whole = [name for name, is_in in (('tasks', tasks), ('seeds', len(values) > 1)) if is_in]
+    if is_bounded:
+        below = sum(each['value'] - each['low'] for each in known) / len(known)
+        above = sum(each['high'] - each['value'] for each in known) / len(known)
+    parts = (('tasks', is_bounded), ('seeds', len(values) > 1))
+    whole = [name for name, is_part in parts if is_part]
     bounds: tuple[float | None, float | None] = (None, None)
     if whole:
         bounds = (

@@ -50,8 +50,8 @@ _INTERVALS = (
 )
 _STEPS = (
     'All recipes have the same total of epochs, over the samples that each uses, so those on the '
-    'same samples take the same steps. A control of equal compute has longer last phase: as many '
-    'plain steps as the other recipe costs, where the cost of a step of each kind is the median '
+    'same samples take the same steps. A control of equal compute has a longer last phase: as '
+    'many plain steps as the other recipe costs, where the cost of a step of each kind is the median '
     "of its seconds in that recipe's run of the same seed over that of a warm-up step, unless the "
     'study fixes it.'
 )
@@ -67,7 +67,8 @@ def study_page(content: Mapping[str, Any]) -> str:
         f'`{content["data"]["manifest_sha256"][:16]}`), up to {content["seeds"]} seeds.'
     )
     for split, found in content['splits'].items():
-        parts += [f'## {split}', _main_table(found), '### Differences', _difference_table(found)]
+        parts += [f'## {split}', _main_table(found), _why_no_control(found['control'])]
+        parts += ['### Differences', _difference_table(found)]
         parts += ['### Failures that are detected, by what caused them', _kind_table(found)]
     parts += ['## Training', _training_table(content['training']), '## How to read this']
     parts += [_READING, _ANSWERS, _INTERVALS, _STEPS, _about(content)]
@@ -114,6 +115,12 @@ def _control(control: Mapping[str, Any] | None) -> str:
     if control is None or control['value'] is None:
         return '-'
     return f'{control["accuracy"]:.3f} [{control["low"]:.3f}, {control["high"]:.3f}]'
+
+
+def _why_no_control(control: Mapping[str, Any] | None) -> str:
+    if control is None or control['value'] is not None:
+        return ''
+    return f'Motion only is not known: {control["reason"]}.'
 
 
 def _difference_table(found: Mapping[str, Any]) -> str:
