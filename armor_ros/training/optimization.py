@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from armor_ros.errors import ArmorError
 from armor_ros.training.recipe import OptimizerRecipe, TrainingRecipe
@@ -61,6 +62,8 @@ def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe, turns:
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ArmorError('the accelerate config has FSDP version 1; set fsdp_version to 2 in it')
+    if kind == DistributedType.FSDP:
+        divide_exactly(accelerator.state.fsdp_plugin, recipe)
     if kind != DistributedType.DEEPSPEED:
         return
     plugin = accelerator.state.deepspeed_plugin
@@ -70,6 +73,16 @@ def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe, turns:
         raise ArmorError(
             'the accelerate config has DeepSpeed ZeRO stage 3, under which a model cannot answer '
             'while it trains; use stage 2, or FSDP2'
+        )
+
+
+def divide_exactly(plugin: Any, recipe: TrainingRecipe) -> None:
+    """Let FSDP2 compute in the recipe's precision, but add up losses and gradients in float32."""
+    if recipe.precision != 'no':
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if recipe.precision == 'bf16' else torch.float16,
+            reduce_dtype=torch.float32,
+            output_dtype=torch.float32,
         )
 
 

@@ -2,7 +2,8 @@
 """
 One of several processes that train the toy recipe together, each with a part of the weights.
 
-Arguments: the folders of data and output, and after how many lines of its log to stop (0: never).
+Arguments: the folders of data and output, after how many lines of its log to stop (0: never), and
+the precision.
 accelerate offers FSDP2 on GPUs and the like alone, though torch divides weights on processors too:
 it is told that these are such devices, and goes its usual way.
 """
@@ -20,13 +21,17 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from toy_training import make_model, make_recipe, make_trainer
 
 from armor_ros.training.export import whole_model
-from armor_ros.training.optimization import make_accelerator
+from armor_ros.training.optimization import divide_exactly, make_accelerator
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.sharding import is_sharded
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.validation import Trial
 
 RECIPE = make_recipe(dropout=0.0, evaluation={'samples': 2, 'shown': 2}, batch_size=4)
+ROUGH_RECIPE = make_recipe(
+    {'kind': 'warmup'}, {'kind': 'online', 'rounds': 2, 'max_new_tokens': 6},
+    dropout=0.0, precision='bf16', gradient_checkpointing=True,
+)  # fmt: skip
 
 
 def sharding_accelerator(recipe: TrainingRecipe) -> Accelerator:
@@ -35,7 +40,7 @@ def sharding_accelerator(recipe: TrainingRecipe) -> Accelerator:
         fsdp_version=2,
         auto_wrap_policy='transformer_based_wrap',
         reshard_after_forward=True,
-        state_dict_type='FULL_STATE_DICT',
+        state_dict_type='SHARDED_STATE_DICT',
         cpu_ram_efficient_loading=False,
     )
     accelerator = make_accelerator(recipe, fsdp_plugin=plugin)
@@ -43,12 +48,14 @@ def sharding_accelerator(recipe: TrainingRecipe) -> Accelerator:
     PartialState._shared_state['distributed_type'] = DistributedType.FSDP
     accelerator.state.distributed_type = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin
+    divide_exactly(plugin, recipe)
     return accelerator
 
 
-def main(data: Path, output: Path, stop: int) -> None:
+def main(data: Path, output: Path, stop: int, precision: str) -> None:
     torch.set_num_threads(1)
-    accelerator = sharding_accelerator(RECIPE)
+    recipe = RECIPE if precision == 'no' else ROUGH_RECIPE
+    accelerator = sharding_accelerator(recipe)
     lines: list[list[float | str | None]] = []
 
     def note_trial(trial: Trial) -> None:
@@ -56,7 +63,7 @@ def main(data: Path, output: Path, stop: int) -> None:
         lines.append([trial.detection, trial.language, trial.auxiliary, trial.accuracy, said])
 
     trainer = make_trainer(
-        RECIPE, data, output, accelerator=accelerator,
+        recipe, data, output, accelerator=accelerator,
         on_step=lambda report: lines.append(
             [report.detection, report.language, report.auxiliary, report.accuracy]
         ),
@@ -67,7 +74,7 @@ def main(data: Path, output: Path, stop: int) -> None:
         trainer.train()
     assert is_sharded(trainer.module)
     whole = whole_model(
-        accelerator, trainer.module, trainer._model, lambda: make_model(RECIPE, data)
+        accelerator, trainer.module, trainer._model, lambda: make_model(recipe, data)
     )
     if whole is not None:
         torch.save({n: w.detach() for n, w in whole.state_dict().items()}, output / 'weights.pt')
@@ -78,4 +85,4 @@ def main(data: Path, output: Path, stop: int) -> None:
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from distributed_run import RECIPE
-from toy_training import distance, make_trainer
+from distributed_run import RECIPE, ROUGH_RECIPE
+from toy_training import distance, losses_of, make_trainer
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint
@@ -71,13 +71,25 @@ def test_divided_weights_are_trained_interrupted_and_gathered(
 ) -> None:
     program = Path(__file__).with_name('distributed_run.py')
     # the second process is asked to stop in the middle of the second phase
-    launch(program, toy_data, tmp_path, '4')
+    launch(program, toy_data, tmp_path, '4', 'no')
     assert json.loads((tmp_path / 'state/progress.json').read_text()) == {'phase': 1, 'step': 1}
-    launch(program, toy_data, tmp_path, '0')
+    launch(program, toy_data, tmp_path, '0', 'no')
     lines = [json.loads(line) for line in (tmp_path / 'lines.jsonl').read_text().splitlines()]
     assert_same_losses(lines, alone[0])
     found = torch.load(tmp_path / 'weights.pt')
     assert distance(found, alone[1].state_dict()) < 1e-3
+
+
+def test_divided_weights_of_half_precision_add_up_in_float32(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    expected = losses_of(ROUGH_RECIPE, toy_data, tmp_path / 'alone')
+    launch(Path(__file__).with_name('distributed_run.py'), toy_data, tmp_path, '0', 'bf16')
+    lines = [json.loads(line) for line in (tmp_path / 'lines.jsonl').read_text().splitlines()]
+    for row, other in zip(lines, expected, strict=True):
+        assert row[:2] == pytest.approx(other[:2], rel=0.03)
+    found = torch.tensor([row[:2] for row in lines])
+    assert not torch.equal(found, found.bfloat16().float())
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(toy_data: Path, tmp_path: Path) -> None:
