@@ -51,9 +51,10 @@ _INTERVALS = (
 _STEPS = (
     'All recipes have the same total of epochs, over the samples that each uses, so those on the '
     'same samples take the same steps. A control of equal compute has a longer last phase: as '
-    'many plain steps as the other recipe costs, where the cost of a step of each kind is the median '
-    "of its seconds in that recipe's run of the same seed over that of a warm-up step, unless the "
-    'study fixes it.'
+    'many plain steps as the other recipe costs, where the cost of a step of each kind is the '
+    "median of its seconds in that recipe's run of the same seed over that of a warm-up step, "
+    'unless the study fixes it. Phases with which several recipes begin were trained once; the '
+    'seconds of each count them.'
 )
 
 

@@ -27,6 +27,7 @@ from armor_ros.training.study_compute import (
     note_costs,
     noted_costs,
 )
+from armor_ros.training.study_sharing import train_sharing
 from armor_ros.training.study_tables import StudyResults, write_results
 
 CONTROL_FILE = 'control.json'
@@ -94,9 +95,7 @@ def run_study(request: StudyRequest) -> StudyResults:
         for entry in entries:
             folder = results.folder(entry.name, seed)
             recipe = _laid_out(request, results, entry, seed)
-            with request.watch(recipe) as listener:
-                checkpoint = train(_training(request, recipe, folder, listener))
-            _free_memory()
+            checkpoint = _train(request, recipe, folder)
             questions = Questions(request.data, recipe.data.cameras, request.study.evaluation)
             with request.tell(f'{entry.name}, seed {seed}') as progress:
                 answers = results.answers(entry.name, seed)
@@ -162,6 +161,19 @@ def _laid_out(
     laid_out = equal_compute(recipe, other, request.data, costs)
     note_costs(folder, entry.compute_of, costs)
     return laid_out
+
+
+def _train(request: StudyRequest, recipe: TrainingRecipe, folder: Path) -> Path:
+    """Train what is left of a recipe; what others begin with too is trained once."""
+
+    def run(own: TrainingRecipe, place: Path) -> Path:
+        with request.watch(own) as listener:
+            checkpoint = train(_training(request, own, place, listener))
+        _free_memory()
+        return checkpoint
+
+    others = [with_seed(other, recipe.seed) for other in request.recipes.values()]
+    return train_sharing(recipe, folder, others, request.output / 'shared', run)
 
 
 def _training(
