@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from toy_training import make_recipe, write_data
+from typer.testing import CliRunner
 
+from armor_ros.cli import app
 from armor_ros.datasets.manifest import Sample
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.lines import read_lines
@@ -25,6 +27,8 @@ ARMOR = [
     {'kind': 'warmup', 'epochs': 1},
     {'kind': 'online', 'epochs': 1, 'rounds': 2, 'max_new_tokens': 4},
 ]
+# Of the study's armor, seed 1, in a single pass: what each test sample's failure is given.
+GOLDEN = [0.4842, 0.4879, 0.4841, 0.4876]
 SFT = [{'kind': 'sft', 'epochs': 2, 'only_dense': True}]
 
 
@@ -123,6 +127,9 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     assert ('armor', 'last', 'armor', 'round_0') in pairs
     assert ('armor', 'single', 'plain', 'single') in pairs
     assert_rows_tell_the_same(request, rows)
+    lines = read_lines(tmp_path / 'out' / 'runs' / 'armor' / 'seed-1' / 'answers' / 'single')
+    found = [line['failure_probability'] for line in lines]
+    assert found == pytest.approx(GOLDEN, abs=2e-3)
 
 
 def assert_rows_tell_the_same(request: StudyRequest, rows: dict[Any, Any]) -> None:
@@ -205,6 +212,18 @@ def test_only_some_recipes(tmp_path: Path, data: Path) -> None:
     assert [(row['recipe'], row['way']) for row in rows] == [('two', 'written')]
     with pytest.raises(ArmorError, match="no recipe 'three'; its recipes: one, two"):
         run_study(dataclasses.replace(request, only=('three',)))
+
+
+def test_the_command(tmp_path: Path, data: Path) -> None:
+    path = write_study(tmp_path, {'name': 'one', 'changes': {'phases': PLAIN}, 'ways': ['single']})
+    arguments = ['study', str(path), '--data', str(data), '--output', str(tmp_path / 'out')]
+    done = CliRunner().invoke(app, [*arguments, '--seeds', '1'])
+    assert done.exit_code == 0, done.output
+    assert '| one | single pass | 1 |' in done.output
+    assert 'Motion only is not known: ' in done.output
+    assert 'too few' in done.output
+    wrong = CliRunner().invoke(app, [*arguments, '--only', 'two'])
+    assert isinstance(wrong.exception, ArmorError)
 
 
 def test_measured_compute_needs_the_other_first(tmp_path: Path, data: Path) -> None:
