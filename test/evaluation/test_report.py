@@ -202,7 +202,9 @@ def test_contradictions_of_the_robot_are_told(tmp_path: Path) -> None:
     right = [a_line(number, 'failure', 0.9) for number in range(3)]
     wrong = [a_line(3, 'success', 0.9), a_line(4, None, 0.1, task_status='ABORTED')]
     page = read_page(write_lines(tmp_path / 'run', [*right, *wrong]))
-    assert '4 times the robot reported success and the video shows a failure; 1 time it' in page.text
+    assert (
+        '4 times the robot reported success and the video shows a failure; 1 time it' in page.text
+    )
     assert 'Where a label can tell, the video was right in 75.0 %' in page.text
     agreeing = [a_line(0, 'success', 0.1)]
     text = read_page(write_lines(tmp_path / 'agreeing', agreeing)).text
