@@ -129,6 +129,8 @@ def save_checkpoint(model: ArmorModel, path: str | Path, *, overwrite: bool = Fa
         save_file(head, partial / HEAD_FILE, metadata={'format': 'pt'})
         (partial / CONFIG_FILE).write_text(config_to_json(model.config), encoding='utf-8')
         partial.chmod(0o755)
+        for file in partial.iterdir():
+            file.chmod(0o644)  # safetensors are written for nobody else to read
         if target.exists():
             target.rename(old)
         partial.rename(target)

@@ -272,3 +272,10 @@ def test_an_interrupted_save_keeps_the_old_folder(
         save_checkpoint(tiny_model, folder, overwrite=True)
     assert hash_weights(folder) == before
     assert os.listdir(folder.parent) == ['copy']
+
+
+def test_others_may_read_a_checkpoint(tmp_path: Path) -> None:
+    path = make_tiny_checkpoint(tmp_path / 'tiny', size=TinySize(hidden_size=64, layers=5))
+    assert {file.name: oct(file.stat().st_mode)[-3:] for file in path.iterdir()} == {
+        file.name: '644' for file in path.iterdir()
+    }
