@@ -18,7 +18,6 @@ import argparse
 import array
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ import cv2
 import numpy as np
 import rclpy
 import yaml
+from machine import machine
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
@@ -254,21 +254,12 @@ def summarize(recorded: dict[str, list[Any]], begin: float, end: float) -> dict[
 def describe_machine() -> dict[str, Any]:
     """Return what the figures depend on."""
     autogroup = Path('/proc/self/autogroup')
-    names = [
-        line.partition(':')[2].strip()
-        for line in Path('/proc/cpuinfo').read_text().splitlines()
-        if line.startswith('model name')
-    ]
-    return {
-        'cpu': names[0] if names else platform.machine(),
-        'cores': os.cpu_count(),
-        'load_at_start': os.getloadavg()[0],
+    return machine(
         # Linux shares the processor between sessions first; "nice 0" is the usual weight.
-        'autogroup': autogroup.read_text().strip() if autogroup.exists() else '',
-        'python': platform.python_version(),
-        'rclpy': version('ros-rclpy') if not os.environ.get('ROS_DISTRO') else '',
-        'ros': os.environ.get('ROS_DISTRO', 'wheels'),
-    }
+        autogroup=autogroup.read_text().strip() if autogroup.exists() else '',
+        rclpy=version('ros-rclpy') if not os.environ.get('ROS_DISTRO') else '',
+        ros=os.environ.get('ROS_DISTRO', 'wheels'),
+    )
 
 
 def main() -> int:

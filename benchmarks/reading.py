@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import cv2
 import numpy as np
+from machine import machine
 
 from armor_ros.datasets.bag_writer import write_bag
 from armor_ros.datasets.bags import Bag, BagImage, BagMessage, BagTaskEvent
@@ -116,23 +116,6 @@ def measure(path: Path, way: str) -> dict[str, float]:
     return max(results, key=lambda result: result['per_cpu_second'])
 
 
-def machine() -> dict[str, Any]:
-    """Name what it was measured on."""
-    model = platform.processor() or platform.machine()
-    for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-        if line.startswith('model name'):
-            model = line.partition(':')[2].strip()
-            break
-    return {
-        'cpu': model,
-        'cores': len(os.sched_getaffinity(0)),
-        'load_at_start': os.getloadavg()[0],
-        'python': platform.python_version(),
-        'opencv': cv2.__version__,
-        'rosbags': version('rosbags'),
-    }
-
-
 def main() -> None:
     """Measure, print and write the figures; exit status 1 below the target."""
     parser = argparse.ArgumentParser(description='Reading and decoding recordings on one core.')
@@ -140,7 +123,7 @@ def main() -> None:
     parser.add_argument('--seconds', type=int, default=10, help='length of the recordings')
     arguments = parser.parse_args()
     report: dict[str, Any] = {
-        'machine': machine(),
+        'machine': machine(opencv=cv2.__version__, rosbags=version('rosbags')),
         'cameras': len(CAMERAS),
         'rate': RATE,
         'jpeg_quality': QUALITY,

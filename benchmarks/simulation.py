@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from typing import Any
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np
+from machine import machine
 
 from armor_ros.datasets.video import write_video
 from armor_ros.simulation.engine import choose_gl
@@ -116,23 +116,6 @@ def measure_dataset(count: int, workers: int) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """Name what it was measured on."""
-    model = platform.processor() or platform.machine()
-    for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-        if line.startswith('model name'):
-            model = line.partition(':')[2].strip()
-            break
-    return {
-        'cpu': model,
-        'cores': len(os.sched_getaffinity(0)),
-        'load_at_start': os.getloadavg()[0],
-        'gl': choose_gl(),
-        'python': platform.python_version(),
-        'mujoco': version('mujoco'),
-    }
-
-
 def show(report: dict[str, Any]) -> None:
     """Print the figures."""
     where, episodes, dataset = report['machine'], report['episodes'], report['dataset']
@@ -170,7 +153,7 @@ def main() -> None:
     options = parser.parse_args()
     if min(options.episodes, options.workers) < 1 or options.dataset < 0:
         sys.exit('give at least one episode and one worker')
-    report = {'machine': machine()}
+    report = {'machine': machine(gl=choose_gl(), mujoco=version('mujoco'))}
     report['episodes'] = measure_episodes(options.episodes, options.workers)
     report['dataset'] = (
         measure_dataset(options.dataset, options.workers) if options.dataset else None

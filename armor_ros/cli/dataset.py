@@ -8,20 +8,19 @@ from typing import Annotated
 
 import typer
 
+from armor_ros.cli.options import (
+    Cameras,
+    Format,
+    Instructions,
+    Labels,
+    Options,
+    Sources,
+    Splits,
+)
+
 app = typer.Typer(
     no_args_is_help=True, help='Look into recordings and data sets, check and convert them.'
 )
-
-Sources = Annotated[list[Path], typer.Argument(help='rosbag2 folders or files, and data sets.')]
-Format = Annotated[str, typer.Option('--format', help='Format of data sets; auto: by layout.')]
-Options = Annotated[
-    list[str] | None,
-    typer.Option('--option', help='"name=value" for the reader of data sets; repeatable.'),
-]
-Labels = Annotated[
-    list[Path] | None,
-    typer.Option(help='CSV or JSON lines: task_id or sample_id, label, explanation.'),
-]
 
 
 @app.command(epilog='Example: armor dataset info bags/* data/aha.json')
@@ -59,10 +58,7 @@ def convert(
     size: Annotated[str, typer.Option(help='WIDTHxHEIGHT; default: as recorded.')] = '',
     data_format: Format = 'auto',
     data_options: Options = None,
-    splits: Annotated[
-        list[str] | None,
-        typer.Option('--split', help='Split of data sets; may be repeated. Default: all.'),
-    ] = None,
+    splits: Splits = None,
     labels: Labels = None,
 ) -> None:
     """Convert to a manifest, or to recordings; repeated, it goes on where it was interrupted."""
@@ -92,14 +88,8 @@ def from_bags(
         Path | None,
         typer.Option(help="The monitor's parameters file: its cameras, actions, instructions."),
     ] = None,
-    cameras: Annotated[
-        list[str] | None,
-        typer.Option('--camera', help='"name=topic"; may be repeated. Default: all in the bag.'),
-    ] = None,
-    instructions: Annotated[
-        list[str] | None,
-        typer.Option('--instruction', help='"action glob=text"; may be repeated.'),
-    ] = None,
+    cameras: Cameras = None,
+    instructions: Instructions = None,
     labels: Labels = None,
     reports: Annotated[
         list[Path] | None,

@@ -8,14 +8,22 @@ from typing import Annotated
 
 import typer
 
+from armor_ros.cli.options import (
+    Cameras,
+    Format,
+    Instructions,
+    Labels,
+    Options,
+    Sources,
+    Splits,
+)
+
 app = typer.Typer()
 
 
 @app.command(epilog='Example: armor evaluate bags/* --checkpoint models/armor --output out/run')
 def evaluate(
-    sources: Annotated[
-        list[Path], typer.Argument(help='rosbag2 folders or files, and data sets.')
-    ],
+    sources: Sources,
     output: Annotated[Path, typer.Option(help='Folder for predictions, figures and report.')],
     checkpoint: Annotated[
         str,
@@ -25,31 +33,14 @@ def evaluate(
         Path | None,
         typer.Option(help="The monitor's parameters file: the verdict that robot would give."),
     ] = None,
-    cameras: Annotated[
-        list[str] | None,
-        typer.Option('--camera', help='"name=topic"; may be repeated. Default: all in the bag.'),
-    ] = None,
-    instructions: Annotated[
-        list[str] | None,
-        typer.Option('--instruction', help='"action glob=text"; may be repeated.'),
-    ] = None,
+    cameras: Cameras = None,
+    instructions: Instructions = None,
     quantization: Annotated[str, typer.Option(help='none, 8bit or 4bit.')] = '',
     device: Annotated[str, typer.Option(help='auto, cpu or cuda.')] = '',
-    data_format: Annotated[
-        str, typer.Option('--format', help='Format of data sets, as armor dataset info names it.')
-    ] = 'auto',
-    data_options: Annotated[
-        list[str] | None,
-        typer.Option('--option', help='"name=value" for the reader of data sets; repeatable.'),
-    ] = None,
-    splits: Annotated[
-        list[str] | None,
-        typer.Option('--split', help='Split of data sets; may be repeated. Default: all.'),
-    ] = None,
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option(help='CSV or JSON lines: task_id or sample_id, label, explanation.'),
-    ] = None,
+    data_format: Format = 'auto',
+    data_options: Options = None,
+    splits: Splits = None,
+    labels: Labels = None,
     baselines: Annotated[
         list[str] | None,
         typer.Option(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from armor_ros.datasets.manifest import Sample, read_manifest, read_state, read_view
@@ -179,11 +178,3 @@ def read_samples(root: Path, recipe: DataRecipe) -> list[Sample]:
     if not samples:
         raise ArmorError(f'{root}: the recipe leaves no sample of the split {recipe.split!r}')
     return samples
-
-
-def batch_state(samples: Sequence[TrainingSample], device: torch.device) -> list[StateTargets]:
-    """Return the states of a batch on a device; empty unless every sample has one."""
-    states = [sample.state for sample in samples]
-    if any(state is None for state in states):
-        return []
-    return [state.to(device) for state in states if state is not None]
