@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from armor_ros.episodes.diagnosis import (
     MAX_USUAL_EXPLANATIONS,
+    ExplanationChoice,
     InputMode,
     RefinementSettings,
     ReturnPolicy,
@@ -107,7 +108,12 @@ class MonitorParameters:
     )
     token_file: str = declared('', "File that holds the server's token.")
     rounds: int = declared(
-        4, 'Rounds of self-refinement at most (T).', minimum=1, maximum=16, dynamic=True
+        0,
+        'Rounds of self-refinement at most (T). 0: as many as armor calibrate found best for the '
+        "checkpoint, and 4, the paper's number, where it was not calibrated.",
+        minimum=0,
+        maximum=16,
+        dynamic=True,
     )
     trajectories: int = declared(
         3, 'Trajectories that are refined side by side (M).', minimum=1, maximum=16, dynamic=True
@@ -141,6 +147,14 @@ class MonitorParameters:
         "The round that is reported: the one at which refinement stops (last, the paper's), or "
         'the one with the lowest combined entropy (best).',
         choices=('last', 'best'),
+        dynamic=True,
+    )
+    explanation_choice: str = declared(
+        'paper',
+        'The trajectory of that round that is reported: the one with the lowest combined entropy '
+        "(paper), or, of those with that one's label, the one whose explanation speaks most for "
+        'this label when the detection is asked about each alone (agreement).',
+        choices=('paper', 'agreement'),
         dynamic=True,
     )
     seed: int = declared(0, 'Seed of the sampling.', minimum=0, maximum=2**31 - 1, dynamic=True)
@@ -300,4 +314,5 @@ class MonitorParameters:
             camera=self.primary_camera,
             deadline=self.deadline,
             target_error=self.target_error,
+            explanation_choice=ExplanationChoice(self.explanation_choice),
         )

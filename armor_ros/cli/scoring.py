@@ -86,11 +86,21 @@ def calibrate(
     weak: Annotated[
         bool, typer.Option('--weak', help="Take the robot's own word for the truth too.")
     ] = False,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help='Rounds of refinement to calibrate for. 0: the fewest whose accuracy and '
+            'explanations are within one standard error of the best.',
+        ),
+    ] = 0,
     force: Annotated[
         bool, typer.Option('--force', help='Replace a calibration that is there.')
     ] = False,
 ) -> None:
-    """Fit probabilities and ABSTAIN to labelled tasks; kept beside the checkpoint."""
+    """Fit rounds, probabilities and ABSTAIN to labelled tasks; kept beside the checkpoint."""
     from armor_ros.evaluation.scoring import run_calibration
 
-    run_calibration(run, checkpoint, target_error=target_error, weak=weak, force=force)
+    run_calibration(
+        run, checkpoint, target_error=target_error, weak=weak, force=force, rounds=rounds
+    )

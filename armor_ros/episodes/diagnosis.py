@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Texts that a monitor may name as likely; each is searched at every step of the decoder.
 MAX_USUAL_EXPLANATIONS = 64
+# T_refine of Table 5.
+PAPER_ROUNDS = 4
 
 
 class Verdict(enum.IntEnum):
@@ -45,6 +48,19 @@ class ReturnPolicy(str, enum.Enum):
     BEST = 'best'
 
 
+class ExplanationChoice(str, enum.Enum):
+    """
+    Which trajectory of the returned round is reported.
+
+    PAPER is Algorithm 2's: the one with the lowest combined entropy. AGREEMENT keeps that one's
+    label, and of the trajectories with this label takes the one whose explanation, given alone as
+    a condition, makes the label likeliest to the detection.
+    """
+
+    PAPER = 'paper'
+    AGREEMENT = 'agreement'
+
+
 class InputMode(str, enum.Enum):
     """What the model looks at: one camera's video, or one collage of all (appendix B.1)."""
 
@@ -57,16 +73,18 @@ class RefinementSettings:
     """
     The settings of Algorithm 2, with the values of the paper's Table 5.
 
-    ``rounds`` is T_refine, ``trajectories`` M, ``entropy_weight`` lambda, ``tolerance`` epsilon
-    (nats), ``temperature`` tau. ``input_mode`` and ``camera`` left at None and '' mean what the
-    checkpoint was trained with, and the first camera with frames. ``deadline`` is in seconds of
-    inference, after which the best answer so far is reported; 0 is none. With one, answers depend
-    on the speed of the machine. ``target_error`` in [0, 1] is the share of failures, and of
-    successes, that may get the opposite verdict; what is too doubtful for it is ABSTAIN. 0 means
-    the level of the checkpoint's calibration if it has one, 1 that every answer is given.
+    ``rounds`` is T_refine, or 0 for the number that the model's calibration found best (the
+    paper's where there is none; see ``settled``), ``trajectories`` M, ``entropy_weight`` lambda,
+    ``tolerance`` epsilon (nats), ``temperature`` tau. ``input_mode`` and ``camera`` left at None
+    and '' mean what the checkpoint was trained with, and the first camera with frames.
+    ``deadline`` is in seconds of inference, after which the best answer so far is reported; 0 is
+    none. With one, answers depend on the speed of the machine. ``target_error`` in [0, 1] is the
+    share of failures, and of successes, that may get the opposite verdict; what is too doubtful
+    for it is ABSTAIN. 0 means the level of the checkpoint's calibration if it has one, 1 that
+    every answer is given.
     """
 
-    rounds: int = 4
+    rounds: int = PAPER_ROUNDS
     trajectories: int = 3
     tolerance: float = 1e-4
     entropy_weight: float = 0.1
@@ -79,6 +97,7 @@ class RefinementSettings:
     camera: str = ''
     deadline: float = 0.0
     target_error: float = 0.0
+    explanation_choice: ExplanationChoice = ExplanationChoice.PAPER
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,9 @@ class Round:
     Entropies are in nats: ``detection_entropy`` of the two-way label, ``explanation_entropy`` the
     mean over generated tokens, the end token included, of the untempered distributions,
     ``combined_entropy`` = detection + lambda * explanation. ``best`` marks the trajectory with
-    the lowest combined entropy of its round (m* in Algorithm 2).
+    the lowest combined entropy of its round (m* in Algorithm 2). ``agreement`` in [0, 1] is the
+    probability of this label for the detection whose only condition is this explanation; None
+    where it was not asked for (see ExplanationChoice), or time ran out.
     """
 
     round: int
@@ -101,6 +122,7 @@ class Round:
     explanation_entropy: float
     combined_entropy: float
     best: bool
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +131,8 @@ class ModelInfo:
     Which model answered.
 
     ``trained`` is False for weights that were never trained. ``calibration`` is a hash of the
-    calibration that was found beside them, '' without.
+    calibration that was found beside them, '' without; ``rounds`` the number of rounds that it
+    found best, 0 without.
     """
 
     model_id: str
@@ -118,6 +141,7 @@ class ModelInfo:
     weights_hash: str
     trained: bool
     calibration: str = ''
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +179,55 @@ class Diagnosis:
         return 1 + max(entry.round for entry in self.trace)
 
 
-def select_answer(trace: Sequence[Round], policy: ReturnPolicy) -> int:
-    """Return the index of the answer that the policy returns; the earliest among equals."""
+def settled(settings: RefinementSettings, model: ModelInfo) -> RefinementSettings:
+    """Return settings that name their number of rounds: 0 is the model's, or else the paper's."""
+    if settings.rounds:
+        return settings
+    return dataclasses.replace(settings, rounds=model.rounds or PAPER_ROUNDS)
+
+
+def select_answer(
+    trace: Sequence[Round],
+    policy: ReturnPolicy,
+    choice: ExplanationChoice = ExplanationChoice.PAPER,
+) -> int:
+    """
+    Return the index of the answer that is reported; the earliest among equals.
+
+    ``policy`` decides on the round, ``choice`` on the trajectory.
+    """
     last = trace[-1].round
     candidates = [
         position
         for position, answer in enumerate(trace)
         if policy is ReturnPolicy.BEST or answer.round == last
     ]
-    return min(candidates, key=lambda position: trace[position].combined_entropy)
+    best = min(candidates, key=lambda position: trace[position].combined_entropy)
+    return best if choice is ExplanationChoice.PAPER else _agreeing(trace, best)
+
+
+def _agreeing(trace: Sequence[Round], best: int) -> int:
+    """Return which answer of the best one's round agrees most with the best one's label."""
+    said = trace[best]
+    agreements = {
+        position: answer.agreement
+        for position, answer in enumerate(trace)
+        if (answer.round, answer.failed) == (said.round, said.failed)
+        and answer.agreement is not None
+    }
+    if not agreements:
+        return best
+    return min(
+        agreements,
+        key=lambda position: (-agreements[position], trace[position].combined_entropy),
+    )
 
 
 def diagnosis_of(
     trace: Sequence[Round], settings: RefinementSettings, model: ModelInfo
 ) -> Diagnosis:
-    """Return the diagnosis that some rounds amount to, by the settings' return policy."""
-    selected = select_answer(trace, settings.return_policy)
+    """Return the diagnosis that some rounds amount to, by the settings' policy and choice."""
+    selected = select_answer(trace, settings.return_policy, settings.explanation_choice)
     answer = trace[selected]
     return Diagnosis(
         verdict=Verdict.FAILURE if answer.failed else Verdict.SUCCESS,

@@ -2,10 +2,12 @@
 """
 Calibration of a checkpoint on a run over labelled tasks.
 
-A temperature is fitted to the logit of the final answer's probability, and class-wise split
-conformal scores are taken from the same tasks: dividing logits by a temperature keeps their
-order, so the thresholds promise what they would without it. Tasks must be like the coming ones,
-and the model must not have been trained on them.
+The number of rounds is chosen first (``calibrate_rounds``); all else is about the answers within
+so many. A temperature is fitted to the logit of the final answer's probability, and class-wise
+split conformal scores are taken from the same tasks: dividing logits by a temperature keeps their
+order, so the thresholds promise what they would without it. Choosing the rounds on these tasks
+too favours them a little. Tasks must be like the coming ones, and the model must not have been
+trained on them.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ import numpy as np
 from scipy import optimize
 
 from armor_ros.configuration import config_from_dict
-from armor_ros.episodes.diagnosis import RefinementSettings
+from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy
 from armor_ros.errors import ArmorError
+from armor_ros.evaluation.calibrate_rounds import RoundsChoice, check_rounds, choose_rounds
 from armor_ros.evaluation.doubt import BINS, equal_mass_bins, negative_log_likelihood
 from armor_ros.evaluation.intervals import Array, Flags
-from armor_ros.evaluation.lines import Line, cluster_of
+from armor_ros.evaluation.lines import Line, answer_within, cluster_of
 from armor_ros.model.calibration import (
     CALIBRATION_FILE,
     Calibration,
@@ -53,7 +56,8 @@ class CalibrationSummary:
 
     ``failures`` and ``successes`` count tasks; ``left_out`` counts the others by reason. The
     errors (negative log-likelihood in nats, expected calibration error) are before and after;
-    ``answered`` is the share of the tasks that would get a verdict.
+    ``answered`` is the share of the tasks that would get a verdict. ``rounds`` are the scores by
+    number of rounds; the calibration is for the chosen number, unless another was asked for.
     """
 
     calibration: Calibration
@@ -63,6 +67,7 @@ class CalibrationSummary:
     nll: tuple[float, float]
     ece: tuple[float, float]
     answered: float
+    rounds: RoundsChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,15 @@ def calibrate(
     *,
     target_error: float = TARGET_ERROR,
     weak: bool = False,
+    rounds: int = 0,
 ) -> CalibrationSummary:
     """
     Calibrate a checkpoint on lines that it has answered.
 
     Tasks without an answer or a label are left out, and those with a weak label unless ``weak``.
-    Raises ArmorError for predictions of other weights, and when there are too few tasks, of
-    different recordings, of one class for the target error.
+    ``rounds`` is the number of rounds to calibrate for, 0 to choose it (``choose_rounds``).
+    Raises ArmorError for predictions of other weights, for more rounds than the run was allowed,
+    and when there are too few tasks, of different recordings, of one class for the target error.
     """
     check_target_error(target_error)
     chosen, left_out = _choose(lines, weak)
@@ -110,7 +117,13 @@ def calibrate(
     check_size(len(kept[True]), len(kept[False]), target_error)
     if not kept[True] or not kept[False]:
         raise ArmorError('there must be tasks that failed and tasks that succeeded')
-    raw = np.array([_answer(line)['failure_probability'] for line in chosen])
+    policy = ReturnPolicy(settings['return_policy'])
+    choice = choose_rounds(chosen, policy)
+    if rounds:
+        check_rounds(rounds, settings['rounds'])
+    settings = {**settings, 'rounds': rounds or choice.rounds}
+    answers = [_answer(line, settings['rounds'], policy) for line in chosen]
+    raw = np.array([answer['failure_probability'] for answer in answers])
     temperature = fit_temperature(raw, failed)
     probability = np.array([tempered(value, temperature) for value in raw])
     calibration = Calibration(
@@ -126,8 +139,8 @@ def calibrate(
         success_scores=_scores(probability, kept[False], False),
     )
     given = [
-        calibration.is_certain(float(value), bool(_answer(line)['failed']), target_error)
-        for value, line in zip(probability, chosen, strict=True)
+        calibration.is_certain(float(value), bool(answer['failed']), target_error)
+        for value, answer in zip(probability, answers, strict=True)
     ]
     return CalibrationSummary(
         calibration=calibration,
@@ -137,6 +150,7 @@ def calibrate(
         nll=(_nll(raw, failed), _nll(probability, failed)),
         ece=(_ece(raw, failed), _ece(probability, failed)),
         answered=float(np.mean(given)),
+        rounds=choice,
     )
 
 
@@ -231,9 +245,10 @@ def _kind(line: Line, checkpoint: CheckpointIdentity) -> str:
     )
 
 
-def _answer(line: Line) -> Line:
-    """Return the selected answer, as the model gave it."""
-    answer: Line = line['trace'][line['selected']]
+def _answer(line: Line, rounds: int, policy: ReturnPolicy) -> Line:
+    """Return the answer within so many rounds, as the model gave it."""
+    answer = answer_within(line, rounds, policy)
+    assert answer is not None, 'lines without an answer were left out'
     return answer
 
 

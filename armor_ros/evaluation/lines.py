@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from armor_ros.episodes.diagnosis import (
+    ExplanationChoice,
+    ReturnPolicy,
+    Round,
+    select_answer,
+)
 from armor_ros.errors import ArmorError
 
 PREDICTIONS = 'predictions.jsonl'
@@ -17,6 +24,7 @@ Line = dict[str, Any]
 # Source, and the sample's id, in a bag the task's.
 Key = tuple[str, str]
 
+_ANSWER = tuple(field.name for field in dataclasses.fields(Round))
 _VERDICTS = ('UNKNOWN', 'SUCCESS', 'FAILURE', 'ABSTAIN')
 _LABELS = ('success', 'failure', None)
 _NUMBERS = (
@@ -89,13 +97,33 @@ def answered_failed(line: Line) -> bool | None:
     return None if probability is None else bool(probability >= 0.5)
 
 
+def rounds_run(line: Line) -> int:
+    """Return how many rounds of refinement a line's task took, 0 without an answer."""
+    return max((1 + int(answer['round']) for answer in line.get('trace') or []), default=0)
+
+
+def answer_within(
+    line: Line, rounds: int, policy: ReturnPolicy = ReturnPolicy.LAST
+) -> Line | None:
+    """
+    Return what would have been answered with at most so many rounds; None without an answer.
+
+    The trajectory is chosen as it was (see ExplanationChoice); a task that stopped earlier keeps
+    its answer.
+    """
+    entries = [entry for entry in line.get('trace') or [] if entry['round'] < rounds]
+    if not entries:
+        return None
+    choice = (line.get('settings') or {}).get('explanation_choice', ExplanationChoice.PAPER)
+    answers = [Round(**{name: entry.get(name) for name in _ANSWER}) for entry in entries]
+    answer: Line = entries[select_answer(answers, policy, ExplanationChoice(choice))]
+    return answer
+
+
 def best_answers(line: Line) -> list[Line]:
-    """Return the best trajectory's answer of each round that was run, in order (m* there)."""
-    rounds: dict[int, Line] = {}
-    for answer in line.get('trace') or []:
-        if answer['best']:
-            rounds[answer['round']] = answer
-    return [rounds[index] for index in sorted(rounds)]
+    """Return what would have been answered after each round that was run, in order."""
+    answers = (answer_within(line, 1 + index) for index in range(rounds_run(line)))
+    return [answer for answer in answers if answer is not None]
 
 
 def has_reference(line: Line) -> bool:

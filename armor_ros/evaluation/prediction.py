@@ -213,6 +213,7 @@ def _round(entry: Round) -> dict[str, Any]:
         'explanation_entropy': entry.explanation_entropy,
         'combined_entropy': entry.combined_entropy,
         'best': entry.best,
+        'agreement': entry.agreement,
     }
 
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from armor_ros.episodes.diagnosis import ReturnPolicy
 from armor_ros.evaluation.intervals import Figure, Flags
 from armor_ros.evaluation.labelled import Labelled
-from armor_ros.evaluation.lines import Line, best_answers
+from armor_ros.evaluation.lines import Line, answer_within, rounds_run
 from armor_ros.evaluation.reasoning import Referenced
 
 _ENTROPIES = ('detection_entropy', 'explanation_entropy', 'combined_entropy')
 
-# Chooses one of the best answers of a task's rounds.
-Choice = Callable[[Sequence[Line]], Line]
+# Chooses one of the answers of a task's rounds; None where there is none.
+Choice = Callable[[Line], Line | None]
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,15 @@ class Refined:
     def rounds(self) -> int:
         """The most rounds that any task took."""
         lines = (*self.tasks.lines, *self.referenced.lines)
-        return max((len(best_answers(line)) for line in lines), default=0)
+        return max((rounds_run(line) for line in lines), default=0)
 
 
 def rounds(refined: Refined) -> list[dict[str, Any]]:
     """
     Return what would be answered after each round, from round 0 on.
 
-    The answer of a round is its trajectory with the lowest combined entropy. A task that stopped
+    The answer of a round is that of its trajectory with the lowest combined entropy, or of the
+    one that the run's ``explanation_choice`` takes in its place. A task that stopped
     earlier carries its last answer forward, so that every round is about the same tasks; ``ran``
     counts those that did run it. Entropies are means in nats over the tasks that were answered.
     """
@@ -48,7 +50,7 @@ def rounds(refined: Refined) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {
             'round': index,
             'n': len(refined.tasks),
-            'ran': sum(len(best_answers(line)) > index for line in refined.tasks.lines),
+            'ran': sum(rounds_run(line) > index for line in refined.tasks.lines),
             **_scores(refined, choice),
             **_entropies(refined.tasks, choice),
         }
@@ -69,25 +71,20 @@ def policies(refined: Refined) -> dict[str, Any] | None:
     """
     if not refined.rounds:
         return None
-    return {'last': _scores(refined, _last), 'best': _scores(refined, _lowest)}
+    return {policy.value: _scores(refined, _by_policy(policy)) for policy in ReturnPolicy}
 
 
 def _at_round(index: int) -> Choice:
-    return lambda answers: answers[min(index, len(answers) - 1)]
+    return lambda line: answer_within(line, 1 + index)
 
 
-def _last(answers: Sequence[Line]) -> Line:
-    return answers[-1]
-
-
-def _lowest(answers: Sequence[Line]) -> Line:
-    # the earliest among equals, as in Algorithm 2
-    return min(answers, key=lambda answer: answer['combined_entropy'])
+def _by_policy(policy: ReturnPolicy) -> Choice:
+    return lambda line: answer_within(line, rounds_run(line), policy)
 
 
 def _chosen(lines: Sequence[Line], choice: Choice) -> list[Line | None]:
     """Return each task's answer, None where the model gave none."""
-    return [choice(answers) if (answers := best_answers(line)) else None for line in lines]
+    return [choice(line) for line in lines]
 
 
 def _right(tasks: Labelled, choice: Choice) -> Flags:

@@ -21,7 +21,12 @@ from armor_ros.evaluation.compare import compare, read_runs
 from armor_ros.evaluation.limits import check_limits, read_limits
 from armor_ros.evaluation.lines import read_lines, run_folders
 from armor_ros.evaluation.score import METRICS, write_json, write_metrics
-from armor_ros.evaluation.tables import comparison_tables, metrics_table, round_table
+from armor_ros.evaluation.tables import (
+    choice_table,
+    comparison_tables,
+    metrics_table,
+    round_table,
+)
 from armor_ros.model.calibration import threshold, write_calibration
 
 
@@ -75,13 +80,13 @@ def run_comparison(folders: Sequence[Path], output: Path | None = None) -> None:
 
 
 def run_calibration(
-    run: Path, checkpoint: Path, *, target_error: float, weak: bool, force: bool
+    run: Path, checkpoint: Path, *, target_error: float, weak: bool, force: bool, rounds: int = 0
 ) -> None:
     """Calibrate a checkpoint on a run, keep it beside the weights, print it; raises ArmorError."""
     lines = read_lines(run)
     identity = identify_checkpoint(checkpoint)
     check_free(checkpoint, force=force)
-    summary = calibrate(lines, identity, target_error=target_error, weak=weak)
+    summary = calibrate(lines, identity, target_error=target_error, weak=weak, rounds=rounds)
     file = write_calibration(summary.calibration, checkpoint)
     console = Console(highlight=False)
     _print_calibration(console, summary)
@@ -98,6 +103,8 @@ def _print_calibration(console: Console, summary: CalibrationSummary) -> None:
     )
     for reason, count in summary.left_out.items():
         console.print(f'left out: {count} with {escape(reason)}')
+    console.print(choice_table(summary.rounds.scores, calibration.rounds))
+    console.print(_on_rounds(summary))
     console.print(
         f'temperature {calibration.temperature:.3f}: negative log-likelihood '
         f'{summary.nll[0]:.3f} -> {summary.nll[1]:.3f}, calibration error '
@@ -113,4 +120,20 @@ def _print_calibration(console: Console, summary: CalibrationSummary) -> None:
         f'{max(0.5, threshold(successes, level)):.3f}, SUCCESS above '
         f'{max(0.5, threshold(failures, level)):.3f}; {summary.answered:.0%} of these tasks '
         'would get a verdict'
+    )
+
+
+def _on_rounds(summary: CalibrationSummary) -> str:
+    """Return a sentence on the number of rounds."""
+    asked, chosen = summary.calibration.rounds, summary.rounds.rounds
+    if asked != chosen:
+        return f'rounds: {asked}, as asked; the fewest within one standard error are {chosen}'
+    if len(summary.rounds.scores) == 1:
+        return (
+            'rounds: 1; no task took more, so there was nothing to choose from: a run with the '
+            'parameter rounds at 4 tries more'
+        )
+    return (
+        f'rounds: {chosen}, the fewest whose score is within one standard error of the best. The '
+        'parameter rounds at 0 takes as many; another number wins over it, and is not calibrated'
     )

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from armor_ros.evaluation.calibrate_rounds import RoundsScore
 from armor_ros.evaluation.metrics import Metrics
 
 
@@ -93,5 +94,24 @@ def round_table(rounds: Sequence[Mapping[str, Any]]) -> Table:
             format_figure(entry['rouge_l'], entry['n']),
             format_figure(entry['combined_entropy'], entry['n']),
             f'{entry["flips_right"]}/{entry["flips_wrong"]}',
+        )
+    return table
+
+
+def choice_table(scores: Sequence[RoundsScore], rounds: int) -> Table:
+    """Return how each number of rounds scores; ``rounds``, the one taken, is marked."""
+    table = Table(
+        *('rounds at most', 'ran', 'balanced accuracy', 'rouge_l', 'score'),
+        *('behind the best (standard error)', 'seconds'),
+    )
+    for entry in scores:
+        table.add_row(
+            f'{entry.rounds}{" *" if entry.rounds == rounds else ""}',
+            str(entry.ran),
+            f'{entry.accuracy:.3f}',
+            '-' if entry.rouge_l is None else f'{entry.rouge_l:.3f}',
+            f'{entry.score:.3f}',
+            f'{entry.behind:.3f} ({entry.error:.3f})',
+            '-' if entry.seconds is None else f'{entry.seconds:.2f}',
         )
     return table

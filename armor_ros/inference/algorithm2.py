@@ -13,7 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from armor_ros.episodes.diagnosis import RefinementSettings, Round, select_answer
+from armor_ros.episodes.diagnosis import (
+    ExplanationChoice,
+    RefinementSettings,
+    Round,
+    select_answer,
+)
 from armor_ros.errors import ArmorError
 from armor_ros.inference.errors import ModelError, OutOfTime
 from armor_ros.inference.sampling import uniforms
@@ -102,7 +107,8 @@ def refine(
             break
         lowest = best
         previous = [PreviousAnswer(answer.failed, answer.explanation) for answer in answers]
-    return Refinement(tuple(trace), select_answer(trace, settings.return_policy), is_late)
+    selected = select_answer(trace, settings.return_policy, settings.explanation_choice)
+    return Refinement(tuple(trace), selected, is_late)
 
 
 def _round(
@@ -119,11 +125,38 @@ def _round(
             on_detection(detections[0].failure_probability)
     else:
         detections = policy.detect(previous)
-    return _score(detections, policy.explain(previous, index), index, settings)
+    answers = _score(detections, policy.explain(previous, index), index, settings)
+    if settings.explanation_choice is ExplanationChoice.AGREEMENT and len(answers) > 1:
+        return _with_agreement(policy, answers)
+    return answers
+
+
+def _with_agreement(policy: Policy, answers: tuple[Round, ...]) -> tuple[Round, ...]:
+    """
+    Ask the detection about each explanation alone, and note how likely it finds the own label.
+
+    Not a part of Algorithm 2: it changes neither what is conditioned on nor when refinement
+    stops. When there is no time left for it, the answers stay as they are.
+    """
+    try:
+        detections = policy.detect([PreviousAnswer(None, each.explanation) for each in answers])
+    except OutOfTime:
+        return answers
+    agreeing = []
+    for answer, detection in zip(answers, detections, strict=True):
+        probability = detection.failure_probability
+        if not math.isfinite(probability):
+            raise ModelError(
+                f'round {answer.round}, trajectory {answer.trajectory}: the failure probability '
+                'given the explanation is not finite'
+            )
+        agreement = probability if answer.failed else 1 - probability
+        agreeing.append(dataclasses.replace(answer, agreement=agreement))
+    return tuple(agreeing)
 
 
 def check_settings(settings: RefinementSettings) -> None:
-    """Raise ArmorError when a setting is out of its range."""
+    """Raise ArmorError when a setting is out of its range; ``rounds`` must be settled."""
     for name in ('rounds', 'trajectories', 'max_new_tokens'):
         value = getattr(settings, name)
         if value < 1:

@@ -17,6 +17,7 @@ from armor_ros.episodes.diagnosis import (
     InputMode,
     RefinementSettings,
     diagnosis_of,
+    settled,
 )
 from armor_ros.episodes.episode import Episode
 from armor_ros.errors import ArmorError
@@ -107,14 +108,15 @@ class Diagnoser:
         """
         Run Algorithm 2 on an episode.
 
-        What ``stream`` has encoded of it is used as far as it is the episode's own, and the rest
-        counts as ``late_frames``; the stream is closed. ``deadline`` is in seconds from now: when
-        it has passed, the answer is the best of the rounds that are complete, or round 0 with its
-        texts cut, marked ``deadline_reached``; there is always a detection. ``on_detection`` is
-        told round 0's failure probability before any text is generated, ``on_round`` the answers
-        of all trajectories after each round. ``should_stop`` is asked before each step of the
-        decoder and each chunk of the clip. ``usual_explanations`` go before those given at
-        construction.
+        ``settings.rounds`` 0 are those of the checkpoint's calibration, else the paper's; the
+        returned settings say how many. What ``stream`` has encoded of the episode is used as far
+        as it is the episode's own, and the rest counts as ``late_frames``; the stream is closed.
+        ``deadline`` is in seconds from now: when it has passed, the answer is the best of the
+        rounds that are complete, or round 0 with its texts cut, marked ``deadline_reached``;
+        there is always a detection. ``on_detection`` is told round 0's failure probability before
+        any text is generated, ``on_round`` the answers of all trajectories after each round.
+        ``should_stop`` is asked before each step of the decoder and each chunk of the clip.
+        ``usual_explanations`` go before those given at construction.
 
         When memory runs out, everything is freed and tried once more with one trajectory (which
         the returned settings say), and callbacks may then hear of round 0 again.
@@ -123,6 +125,7 @@ class Diagnoser:
         finite or memory does not suffice, ArmorError on bad settings, an error level that nothing
         vouches for, or an episode without frames.
         """
+        settings = settled(settings, self.model.info)
         check_settings(settings)
         self._decision.check(settings, episode.fps)
         asked = settings

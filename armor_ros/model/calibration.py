@@ -27,6 +27,7 @@ from armor_ros.model.weights import CONFIG_FILE
 
 CALIBRATION_FILE = 'armor_calibration.json'
 SCHEMA = 1
+MAX_ROUNDS = 255
 
 # As near to 0 and 1 as a probability in single precision can be told from them.
 _CLIP = 1e-7
@@ -40,7 +41,8 @@ class Calibration:
     A calibration of one checkpoint under one choice of settings.
 
     ``weights_hash`` and ``quantization`` are those of ModelInfo, ``config_hash`` is the hash of
-    armor_config.json, ``settings`` as ``settings_record`` gives them. ``target_error`` is the
+    armor_config.json, ``settings`` as ``settings_record`` gives them; their ``rounds`` are those
+    that a checkpoint takes when it is not told how many. ``target_error`` is the
     level meant when none is asked for. ``labels`` says whose word the truth was: 'strong' or
     'weak' (the robot's own stack). The scores are 1 - the calibrated probability of the true
     label, ascending, of tasks that failed and of tasks that succeeded, one of each a recording.
@@ -64,10 +66,20 @@ class Calibration:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ArmorError(f'temperature is {self.temperature}; it must be a positive number')
         check_target_error(self.target_error)
+        if not (isinstance(self.rounds, int) and 1 <= self.rounds <= MAX_ROUNDS):
+            raise ArmorError(
+                f'settings.rounds is {self.rounds!r}; it must be a number from 1 to {MAX_ROUNDS}'
+            )
         for name in ('failure_scores', 'success_scores'):
             scores = getattr(self, name)
             if list(scores) != sorted(scores) or not all(0 <= score <= 1 for score in scores):
                 raise ArmorError(f'{name} must ascend from 0 to 1')
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of refinement at most with which it was made, and is to be used."""
+        rounds: int = self.settings.get('rounds', 0)
+        return rounds
 
     @property
     def identity(self) -> str:
@@ -119,6 +131,7 @@ def settings_record(
     return {
         **record,
         'return_policy': settings.return_policy.value,
+        'explanation_choice': settings.explanation_choice.value,
         'input_mode': mode.value,
         'fps': float(fps),
     }

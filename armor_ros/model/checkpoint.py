@@ -98,7 +98,9 @@ def load_checkpoint(
     )
     calibration, reason = calibration_for(found.path, info)
     if calibration is not None:
-        info = dataclasses.replace(info, calibration=calibration.identity)
+        info = dataclasses.replace(
+            info, calibration=calibration.identity, rounds=calibration.rounds
+        )
     model = ArmorModel(backbone, head.to(target), tokenizer, config, info)
     model.calibration, model.why_uncalibrated = calibration, reason
     return model.eval()
@@ -269,6 +271,7 @@ def with_config(model: ArmorModel, config: ArmorConfig) -> ArmorModel:
         revision=config.revision,
         trained=config.trained,
         calibration='',
+        rounds=0,
     )
     other = ArmorModel(model.backbone, model.head, model.tokenizer, config, info)
     return other.train(model.training)

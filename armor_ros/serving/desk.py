@@ -16,6 +16,7 @@ from armor_ros.episodes.diagnosis import (
     ReportStatus,
     Round,
     diagnosis_of,
+    settled,
 )
 from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.goal_tracker import GoalState
@@ -234,7 +235,7 @@ class TaskDesk:
         model = self._client.model
         if model is None or task.settings is None:
             return None
-        settings = dataclasses.replace(task.settings, trajectories=len(rounds))
+        settings = dataclasses.replace(settled(task.settings, model), trajectories=len(rounds))
         return diagnosis_of(task.trace, settings, model)
 
     def _newest_stamps(self) -> dict[str, int]:

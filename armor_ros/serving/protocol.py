@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from armor_ros.episodes.diagnosis import MAX_USUAL_EXPLANATIONS, Diagnosis
+from armor_ros.episodes.diagnosis import MAX_USUAL_EXPLANATIONS, Diagnosis, Round
 from armor_ros.episodes.text import MAX_TEXT_LENGTH
 from armor_ros.serving.codec import MAX_STRING_LENGTH, ProtocolError, from_plain, to_plain
 from armor_ros.serving.messages import (
@@ -109,7 +109,7 @@ def check(message: Message) -> None:
         if not message.rounds:
             raise ProtocolError('RoundDone.rounds is empty, and must have one answer at least')
         for entry in message.rounds:
-            _check_probability(entry.failure_probability)
+            _check_round(entry)
     elif isinstance(message, Result):
         _check_diagnosis(message.diagnosis)
     elif isinstance(message, NeedFrames) and any(len(part) % 4 for part in message.missing):
@@ -140,7 +140,7 @@ def _check_submit(message: Submit) -> None:
         )
     settings = message.settings
     for name, value, low, high in (
-        ('rounds', settings.rounds, 1, 255),
+        ('rounds', settings.rounds, 0, 255),
         ('trajectories', settings.trajectories, 1, 255),
         ('max_new_tokens', settings.max_new_tokens, 1, 4096),
         ('tolerance', settings.tolerance, 0, 1e6),
@@ -161,13 +161,19 @@ def _check_size(height: int, width: int, *, allow_empty: bool = False) -> None:
 def _check_diagnosis(diagnosis: Diagnosis) -> None:
     _check_probability(diagnosis.failure_probability)
     for entry in diagnosis.trace:
-        _check_probability(entry.failure_probability)
+        _check_round(entry)
     if not 0 <= diagnosis.selected < len(diagnosis.trace):
         raise ProtocolError(
             f'selected is {diagnosis.selected}, and the trace has {len(diagnosis.trace)} entries'
         )
 
 
-def _check_probability(value: float) -> None:
+def _check_round(entry: Round) -> None:
+    _check_probability(entry.failure_probability)
+    if entry.agreement is not None:
+        _check_probability(entry.agreement, 'agreement')
+
+
+def _check_probability(value: float, name: str = 'failure_probability') -> None:
     if not 0.0 <= value <= 1.0:
-        raise ProtocolError(f'failure_probability is {value}, and must be in 0 to 1')
+        raise ProtocolError(f'{name} is {value}, and must be in 0 to 1')

@@ -181,7 +181,7 @@ class ModelWorker:
 
         try:
             diagnosis = diagnose(stream)
-            is_reduced = diagnosis.settings != submit.settings
+            is_reduced = diagnosis.settings.trajectories != submit.settings.trajectories
         except BaseException as error:
             if session.stop.is_set() or not self._streams or not _is_out_of_memory(error):
                 raise

@@ -92,7 +92,7 @@ def test_names_of_tasks_and_clusters() -> None:
 
 def test_the_best_answer_of_each_round() -> None:
     trace = [
-        a_round(0, 0.1, best=False),
+        a_round(0, 0.3, best=False),
         a_round(0, 0.2, trajectory=1),
         a_round(1, 0.3),
         a_round(1, 0.4, trajectory=1, best=False),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from armor_ros.episodes.diagnosis import (
     Diagnosis,
+    ExplanationChoice,
     InputMode,
     ModelInfo,
     RefinementSettings,
@@ -36,15 +37,16 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(max_size=60)
 ROUNDS = st.builds(
     Round, st.integers(0, 255), st.integers(0, 255), PROBABILITIES, st.booleans(), TEXTS,
-    FLOATS, FLOATS, FLOATS, st.booleans(),
+    FLOATS, FLOATS, FLOATS, st.booleans(), st.none() | PROBABILITIES,
 )  # fmt: skip
-INFOS = st.builds(ModelInfo, TEXTS, TEXTS, TEXTS, TEXTS, st.booleans())
+INFOS = st.builds(ModelInfo, TEXTS, TEXTS, TEXTS, TEXTS, st.booleans(), TEXTS, st.integers(0, 255))
 SETTINGS = st.builds(
     RefinementSettings,
-    rounds=st.integers(1, 255),
+    rounds=st.integers(0, 255),
     trajectories=st.integers(1, 255),
     tolerance=st.floats(0, 10),
     return_policy=st.sampled_from(ReturnPolicy),
+    explanation_choice=st.sampled_from(ExplanationChoice),
     sample_label=st.booleans(),
     seed=INTEGERS,
     input_mode=st.none() | st.sampled_from(InputMode),
@@ -156,6 +158,7 @@ def damaged(message, **changes):
 
 DETECTION = messages.Detection(1, 0.5)
 SUBMIT = submit_message(1, make_episode(), RefinementSettings())
+LIKELY = Round(0, 0, 0.5, True, 'it fell', 0.1, 0.1, 0.2, True, agreement=1.5)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,7 @@ def changed_clip(**changes):
         (dataclasses.replace(SUBMIT, usual_explanations=('x',) * 65), 'at most 64'),
         (dataclasses.replace(SUBMIT, usual_explanations=('x' * 2001,)), 'of 2000 characters'),
         (messages.RoundDone(1, ()), 'rounds is empty'),
+        (messages.RoundDone(1, (LIKELY,)), 'agreement is 1.5'),
         (messages.Open(1, 'front', None, 0.0), 'fps is 0.0'),
         (messages.Open(1, 'front', None, float('inf')), 'fps is inf'),
     ],
