@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from armor_ros.evaluation.wilson import wilson
+
 CONFIDENCE = 0.95
 REPLICATES = 2000
 SEED = 0
@@ -56,12 +58,6 @@ def figure(
 def no_figure(reason: str, n: int = 0) -> Figure:
     """Return a figure that has no value, and why."""
     return figure(None, n=n, reason=reason)
-
-
-def wilson(hits: float, n: float) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of ``hits`` out of ``n`` independent tasks, ``n`` > 0."""
-    bounds = stats.binomtest(round(hits), round(n)).proportion_ci(CONFIDENCE, method='wilson')
-    return float(bounds.low), float(bounds.high)
 
 
 class Bootstrap:

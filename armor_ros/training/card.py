@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from armor_ros import __version__
+from armor_ros.evaluation.wilson import wilson
 from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
 from armor_ros.training.recipe_files import recipe_text
 from armor_ros.training.run_folder import DataFacts
@@ -126,13 +127,22 @@ def _figures(trials: Sequence[Mapping[str, Any]], facts: DataFacts) -> str:
         return 'None were taken while training. `armor evaluate` takes them, with intervals.'
     last = trials[-1]
     rows = ['| on validation samples | |', '|---|---|', f'| samples | {last["samples"]} |']
-    rows += [f'| {title} | {last[name]:.3f} |' for name, title in _COLUMNS.items()
+    rows += [f'| {title} | {_figure(name, last)} |' for name, title in _COLUMNS.items()
              if last[name] is not None]  # fmt: skip
     return '\n'.join(rows) + (
-        '\n\nOf the answers from the clip alone (round 0), without intervals, on '
-        f'{last["samples"]} of {facts.validation} samples that were not learned from. '
-        '`armor evaluate` takes all figures, with intervals.'
+        "\n\nOf the answers from the clip alone (round 0), with Wilson's 95 % interval, which "
+        f'takes samples for independent, on {last["samples"]} of {facts.validation} samples that '
+        'were not learned from. Where training was watched by them they are no test: '
+        '`armor evaluate` takes all figures on others, with intervals.'
     )
+
+
+def _figure(name: str, trial: Mapping[str, Any]) -> str:
+    value: float = trial[name]
+    if name != 'accuracy' or not trial['samples']:
+        return f'{value:.3f}'
+    low, high = wilson(value * trial['samples'], trial['samples'])
+    return f'{value:.3f} [{low:.3f}, {high:.3f}]'
 
 
 def _licence(recipe: TrainingRecipe) -> str:

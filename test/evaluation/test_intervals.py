@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from armor_ros.evaluation.intervals import Bootstrap, figure, interval, wilson
+from armor_ros.evaluation.intervals import Bootstrap, figure, interval
+from armor_ros.evaluation.wilson import wilson
 
 
 def names(count: int, size: int = 1) -> list[str]:
@@ -24,6 +26,13 @@ def names(count: int, size: int = 1) -> list[str]:
 )
 def test_wilson_by_hand(hits: int, n: int, low: float, high: float) -> None:
     assert wilson(hits, n) == pytest.approx((low, high), abs=1e-6)
+
+
+@given(st.integers(1, 3000), st.floats(0, 1))
+def test_wilson_is_that_of_scipy(n: int, share: float) -> None:
+    hits = round(share * n)
+    theirs = stats.binomtest(hits, n).proportion_ci(0.95, method='wilson')
+    assert wilson(hits, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_wilson_covers_in_simulation() -> None:

@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 
-from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy, Round
+from armor_ros.episodes.diagnosis import (
+    ExplanationChoice,
+    RefinementSettings,
+    ReturnPolicy,
+    Round,
+)
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import Detection, Explanation, Refinement, refine
-from armor_ros.inference.errors import ModelError
+from armor_ros.inference.errors import ModelError, OutOfTime
 from armor_ros.model.prompts import PreviousAnswer
 
 SETTINGS = RefinementSettings(rounds=4, trajectories=3, entropy_weight=0.1, tolerance=1e-4)
@@ -202,4 +207,89 @@ def test_the_defaults_are_those_of_table_5() -> None:
         temperature=0.7,
         return_policy=ReturnPolicy.LAST,
         sample_label=False,
+        explanation_choice=ExplanationChoice.PAPER,
     )
+
+
+class Asked(Scripted):
+    """A scripted policy that also says how likely a failure is given an explanation alone."""
+
+    def __init__(self, script: Any, given: dict[str, float], *, late: bool = False) -> None:
+        super().__init__(script)
+        self.given = given
+        self.late = late
+        self.alone: list[list[str]] = []
+
+    def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
+        if all(each.failed is None and each.explanation for each in previous):
+            if self.late:
+                raise OutOfTime
+            self.alone.append([each.explanation for each in previous])
+            return [Detection(self.given[each.explanation], 0.1) for each in previous]
+        return super().detect(previous)
+
+
+AGREEMENT = replace(SETTINGS, explanation_choice=ExplanationChoice.AGREEMENT)
+# Round 0: one label. Round 1: the best trajectory says success, and so does the last one.
+TWO_ROUNDS = [
+    [(0.8, 0.6, 0.1), (0.8, 0.6, 0.2), (0.8, 0.6, 0.3)],
+    [(0.3, 0.2, 0.0), (0.7, 0.2, 0.1), (0.4, 0.2, 0.2)],
+]
+GIVEN = {'e00': 0.7, 'e01': 0.9, 'e02': 0.2, 'e10': 0.4, 'e11': 0.1, 'e12': 0.3}
+
+
+def test_the_explanation_that_speaks_most_for_the_verdict() -> None:
+    policy = Asked(TWO_ROUNDS, GIVEN)
+    outcome = refine(policy, replace(AGREEMENT, rounds=1))
+    assert policy.alone == [['e00', 'e01', 'e02']]
+    # the label is failure, so that the agreement is the probability of failure itself
+    assert [answer.agreement for answer in outcome.trace] == [0.7, 0.9, 0.2]
+    assert outcome.selected == 1
+    assert [answer.best for answer in outcome.trace] == [True, False, False]
+
+
+def test_agreement_keeps_the_label_of_the_best_trajectory() -> None:
+    policy = Asked(TWO_ROUNDS, GIVEN)
+    outcome = refine(policy, replace(AGREEMENT, rounds=2))
+    # 1 - 0.4, 0.1 (it says failure), 1 - 0.3: the middle one would agree most with "success"
+    assert [answer.agreement for answer in outcome.trace[3:]] == pytest.approx([0.6, 0.1, 0.7])
+    assert outcome.selected == 5
+    assert not outcome.trace[5].failed
+    swapped = refine(Asked(TWO_ROUNDS, {**GIVEN, 'e11': 0.99}), replace(AGREEMENT, rounds=2))
+    assert swapped.selected == 5
+
+
+def test_agreement_changes_nothing_but_what_is_returned() -> None:
+    policy, plain = Asked(TWO_ROUNDS, GIVEN), Scripted(TWO_ROUNDS)
+    agreed = refine(policy, replace(AGREEMENT, rounds=2))
+    usual = refine(plain, replace(SETTINGS, rounds=2))
+    assert usual.selected == 3
+    assert [replace(answer, agreement=None) for answer in agreed.trace] == list(usual.trace)
+    assert policy.explained == plain.explained
+    assert policy.detected == plain.detected
+
+
+def test_agreement_within_the_round_of_the_return_policy() -> None:
+    script = [TWO_ROUNDS[0], [(0.8, 0.9, 0.0)] * 3]
+    best = refine(Asked(script, GIVEN), replace(AGREEMENT, return_policy=ReturnPolicy.BEST))
+    assert best.selected == 1
+    assert refine(Asked(script, GIVEN), AGREEMENT).selected == 3
+
+
+def test_equal_agreement_leaves_it_to_the_entropy() -> None:
+    script = [[(0.8, 0.6, 0.5), (0.8, 0.6, 0.1), (0.8, 0.6, 0.3)]]
+    given = {'e00': 0.9, 'e01': 0.5, 'e02': 0.9}
+    assert refine(Asked(script, given), replace(AGREEMENT, rounds=1)).selected == 2
+
+
+def test_without_time_or_choice_the_answer_is_the_paper_s() -> None:
+    late = refine(Asked(TWO_ROUNDS, GIVEN, late=True), replace(AGREEMENT, rounds=2))
+    assert (late.selected, late.trace[3].agreement) == (3, None)
+    policy = Asked([TWO_ROUNDS[0][:1]], GIVEN)
+    alone = refine(policy, replace(AGREEMENT, rounds=1, trajectories=1))
+    assert (alone.selected, policy.alone) == (0, [])
+
+
+def test_an_agreement_that_is_not_finite() -> None:
+    with pytest.raises(ModelError, match='given the explanation'):
+        refine(Asked(TWO_ROUNDS, {**GIVEN, 'e01': math.nan}), AGREEMENT)

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from armor_ros.episodes.diagnosis import Diagnosis, InputMode, RefinementSettings, Verdict
+from armor_ros.episodes.diagnosis import (
+    Diagnosis,
+    InputMode,
+    RefinementSettings,
+    Verdict,
+    settled,
+)
 from armor_ros.errors import ArmorError
 from armor_ros.inference.decision import Decision
 from armor_ros.inference.diagnoser import Diagnoser
@@ -21,7 +27,7 @@ from armor_ros.model.calibration import (
     settings_record,
     write_calibration,
 )
-from armor_ros.model.checkpoint import load_checkpoint
+from armor_ros.model.checkpoint import load_checkpoint, with_config
 from armor_ros.parameters import MonitorParameters
 
 SETTINGS = RefinementSettings(rounds=2, trajectories=2, max_new_tokens=6)
@@ -75,6 +81,30 @@ def test_a_checkpoint_is_loaded_with_its_calibration(
     assert diagnosis.verdict is Verdict.ABSTAIN
     # what the model said stays on record, as do its words
     assert (diagnosis.trace, diagnosis.explanation) == (plain.trace, plain.explanation)
+
+
+def test_a_checkpoint_brings_its_number_of_rounds(
+    lively_path: Path, tmp_path: Path, make_episode: Any
+) -> None:
+    """A number that is asked for wins, then the calibration's, then the paper's."""
+    untold = dataclasses.replace(SETTINGS, rounds=0, tolerance=0.0)
+    plain = load_checkpoint(lively_path)
+    assert settled(untold, plain.info).rounds == 4
+    assert Diagnoser(plain).diagnose(make_episode(), untold).settings.rounds == 4
+    folder = tmp_path / 'calibrated'
+    shutil.copytree(lively_path, folder)
+    record = settings_record(dataclasses.replace(untold, rounds=1), InputMode.CLIP, FPS)
+    calibration = a_calibration(plain.info, LAX, config_hash=hash_config(folder), settings=record)
+    write_calibration(calibration, folder)
+    model = load_checkpoint(folder)
+    assert model.info.rounds == 1
+    diagnosis = Diagnoser(model).diagnose(make_episode(), untold)
+    assert (diagnosis.rounds, diagnosis.settings.rounds) == (1, 1)
+    assert diagnosis.calibrated
+    asked = Diagnoser(model).diagnose(make_episode(), dataclasses.replace(untold, rounds=2))
+    assert (asked.rounds, asked.settings.rounds, asked.calibrated) == (2, 2, False)
+    # of another config it is no longer known
+    assert with_config(model, model.config).info.rounds == 0
 
 
 def test_a_lax_calibration_lets_the_answer_stand(model: Any, plain: Diagnosis) -> None:

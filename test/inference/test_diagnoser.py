@@ -16,6 +16,7 @@ from simple_path import diagnose_simply
 
 from armor_ros.episodes.diagnosis import (
     Diagnosis,
+    ExplanationChoice,
     InputMode,
     RefinementSettings,
     ReturnPolicy,
@@ -98,6 +99,30 @@ def test_agrees_with_the_simple_path(
     )
     episode = make_episode(count=3 + 2 * seed, cameras=('front', 'wrist'), seed=seed)
     ours = Diagnoser(model).diagnose(episode, settings)
+    assert_same_answers(ours, diagnose_simply(model, episode, settings))
+
+
+def test_the_agreement_of_an_explanation_is_that_of_the_naive_reference(
+    model: ArmorModel, make_episode: EpisodeMaker
+) -> None:
+    settings = dataclasses.replace(
+        QUICK, rounds=2, trajectories=3, explanation_choice=ExplanationChoice.AGREEMENT
+    )
+    episode = make_episode()
+    ours = Diagnoser(model).diagnose(episode, settings)
+    reference = NaiveReference(model, episode)
+    for answer in ours.trace:
+        with torch.no_grad():
+            failed, _ = reference.detect('', answer.explanation)
+        agreement = failed if answer.failed else 1 - failed
+        assert answer.agreement == pytest.approx(agreement, abs=1e-5)
+    assert len({answer.agreement for answer in ours.trace}) == len(ours.trace)
+    said = ours.trace[ours.selected]
+    rivals = [a for a in ours.trace if (a.round, a.failed) == (said.round, said.failed)]
+    assert said.agreement == max(answer.agreement or 0 for answer in rivals)
+    assert (ours.explanation, ours.failure_probability) == (
+        said.explanation, said.failure_probability
+    )  # fmt: skip
     assert_same_answers(ours, diagnose_simply(model, episode, settings))
 
 

@@ -194,6 +194,21 @@ def test_each_round_gives_the_answer_so_far(
     assert scene.progress[-1].rounds == first
 
 
+@pytest.mark.parametrize(('known', 'rounds'), [(0, 4), (2, 2)])
+def test_an_answer_so_far_names_the_rounds_that_the_model_brings(
+    scene: Scene, known: int, rounds: int
+) -> None:
+    scene.settings = RefinementSettings(rounds=0, trajectories=1)
+    scene.client.model = ModelInfo('m', 'r', 'none', 'abc', True, 'calibration', known)
+    scene.event(TaskPhase.START)
+    scene.film(1.0)
+    scene.event(TaskPhase.END)
+    scene.film(SETTLE + 0.2)
+    session = scene.client.named('submit')[0][1]
+    scene.desk.handle(RoundDone(session, (answer(0, 0, 0.6),)))
+    assert scene.progress[-1].diagnosis.settings.rounds == rounds
+
+
 def test_a_clock_that_stands_still_does_not_hold_a_task_back(scene: Scene) -> None:
     scene.event(TaskPhase.START)
     scene.film(1.0)

@@ -743,3 +743,23 @@ def test_a_session_is_opened_before_it_begins_or_not_at_all():
     fill(store, 1, make_episode())
     with pytest.raises(ProtocolError, match='after it had begun'):
         store.open(OWNER, messages.Open(1, 'front', None, FPS))
+
+
+def test_rounds_that_the_model_brings_are_no_lack_of_memory(make_server, make_client, events):
+    asked = []
+
+    def with_its_own_rounds(episode, settings, **options):
+        asked.append(settings)
+        return ScriptedModel().diagnose(
+            episode, dataclasses.replace(settings, rounds=2), **options
+        )
+
+    make_server(
+        lambda: LoadedModel(INFO, with_its_own_rounds, ScriptedModel().open_stream)
+    ).start()
+    client = make_client()
+    events.wait(ModelReady)
+    client.open('a', FRONT, FPS)
+    client.submit('a', make_episode(), dataclasses.replace(FRONT, rounds=0))
+    assert events.wait(ENDS, 'a').diagnosis.settings.rounds == 2
+    assert len(asked) == 1
