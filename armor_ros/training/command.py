@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run import TrainingRequest, train
+from armor_ros.training.sampled import SamplingReport
 from armor_ros.training.schedule import StepReport
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.validation import ShownAnswer, Trial
@@ -81,6 +82,13 @@ class ProgressDisplay:
         )
         for shown in trial.shown:
             self._show(shown)
+
+    def sampled(self, report: SamplingReport) -> None:
+        """Print what was sampled before a phase."""
+        self._print(
+            f'{self._names[report.phase]}: {report.kept} of {report.asked} samples answered '
+            f'before it, in {report.seconds:.0f} s'
+        )
 
     def _show(self, shown: ShownAnswer) -> None:
         truth = PreviousAnswer(shown.truth.failed, shown.truth.explanation)

@@ -71,6 +71,42 @@ def mixed_branches(
     return ask(prompts, truth, PreviousAnswer(failed, explanation))
 
 
+def contrast_branches(
+    prompts: PromptEncoder,
+    truth: Truth,
+    others: Sequence[Truth],
+    quoted_errors: float,
+    rng: random.Random,
+) -> list[Branch]:
+    """
+    Return both questions twice: from nothing but the clip, and given an answer to the other task.
+
+    From the first step on, before the clip itself gives every answer of the training data away:
+    later there is nothing left to learn from what is quoted, and it comes to be ignored.
+
+    - The explanation is asked for given the true label, never a wrong one: a failure has no
+      explanation under the label success, so there is no text to teach. This is p(e | clip, l),
+      into which a predicted label can be put.
+    - The label is asked for given the explanation of one of ``others``, which speaks of the wrong
+      outcome in a share ``quoted_errors``. It says nothing of this clip but the outcome, and is
+      evidence of a known strength, log((1 - r) / r) at a rate r: the head learns to weigh it
+      against what it sees. The rate is best near that of the model's own explanations. A sample's
+      own explanation would give the label away (see ``expert_branches``).
+    """
+    branches = ask(prompts, truth, PreviousAnswer())
+    outcome = truth.failed != (rng.random() < quoted_errors)
+    pool = [
+        other.explanation
+        for other in others
+        if other.failed == outcome and other.explanation != truth.explanation
+    ]
+    if pool:
+        branches.append(_label(prompts, truth, PreviousAnswer(None, rng.choice(pool))))
+    if truth.explanation:
+        branches.append(_explanation(prompts, truth, PreviousAnswer(truth.failed)))
+    return branches
+
+
 def online_branches(
     prompts: PromptEncoder, truth: Truth, history: Sequence[PreviousAnswer]
 ) -> list[Branch]:

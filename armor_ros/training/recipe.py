@@ -12,7 +12,9 @@ from armor_ros.errors import ArmorError
 from armor_ros.model.config import ArmorConfig
 
 PhaseKind = Literal['perception', 'warmup', 'expert', 'online', 'sft']
-Conditioning = Literal['paper', 'mixed']
+Conditioning = Literal['paper', 'mixed', 'contrast']
+# Phases that ask for explanations, and so can learn from sampled ones.
+_EXPLAINING = ('warmup', 'expert', 'online')
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class DataRecipe:
     ``dense`` and ``sparse`` bound how many samples keep their explanation, and how many have only
     a label (None: as many as the data set has); which ones, ``seed`` decides, so that a smaller
     number is a part of a larger one. A dense sample above the bound becomes a sparse one.
-    ``cameras`` are the rows of a collage from the top; a clip is of the first.
+    ``cameras`` are the rows of a collage from the top; a clip is of the first. With ``folds`` all
+    of these are cut into as many parts, and part number ``left_out`` is not learned from.
     """
 
     split: str = 'train'
@@ -32,8 +35,13 @@ class DataRecipe:
     dense: int | None = None
     sparse: int | None = None
     seed: int = 0
+    folds: int = 0
+    left_out: int = 0
 
     def __post_init__(self) -> None:
+        if self.folds:
+            _check('data', 'folds', self.folds, 2, 100)
+            _check('data', 'left_out', self.left_out, 0, self.folds - 1)
         for name in ('dense', 'sparse'):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -56,6 +64,8 @@ class RandomModel:
     vision_hidden_size: int = 96
     vision_layers: int = 4
     patch_size: int = 28
+    merge_size: int = 2
+    windows_only: bool = False
     vocabulary: int = 1024
     spread: float = 0.05
 
@@ -104,6 +114,14 @@ class PhaseRecipe:
       ``max_new_tokens``; labels drawn unless ``sample_label`` is off.
     - ``sft``: one answer in the format of appendix B.4, the explanation and then Yes or No.
 
+    Beside the paper's way: ``conditioning`` contrast, in warm-up and expert, asks everything
+    twice, from the clip alone and given an answer to the other task; explanations that are quoted
+    then speak of the wrong outcome in a share ``quoted_errors`` (see ``contrast_branches``). With
+    ``verified`` the model samples up to so many explanations of each clip that has a label alone,
+    before the phase begins, and learns from the first that tells of this label (see
+    ``verification``). With ``folds`` the rounds of an online phase are answered by models that
+    have not learned from the clip (see ``cross_fitting``), instead of by the model in training.
+
     ``epochs`` counts passes over the samples that the phase uses: all, or with ``only_dense`` the
     explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
     ``auxiliary`` weighs the loss on the simulator's state.
@@ -113,6 +131,9 @@ class PhaseRecipe:
     epochs: float = 1.0
     only_dense: bool = False
     conditioning: Conditioning = 'paper'
+    quoted_errors: float = 0.1
+    verified: int = 0
+    folds: int = 0
     rounds: int = 3
     temperature: float = 0.7
     max_new_tokens: int = 80
@@ -128,6 +149,17 @@ class PhaseRecipe:
         _check(here, 'temperature', self.temperature, 0.0, 100.0)
         _check(here, 'max_new_tokens', self.max_new_tokens, 1, 4096)
         _check(here, 'auxiliary', self.auxiliary, 0.0, 1e6)
+        _check(here, 'quoted_errors', self.quoted_errors, 0.0, 1.0)
+        _check(here, 'verified', self.verified, 0, 1000)
+        if self.verified and (self.kind not in _EXPLAINING or self.only_dense):
+            raise ArmorError(
+                f'{here}: verified is {self.verified}, for phases of all samples that ask for '
+                f'explanations ({", ".join(_EXPLAINING)}, only_dense false); leave it out'
+            )
+        if self.folds:
+            _check(here, 'folds', self.folds, 2, 100)
+            if self.kind != 'online':
+                raise ArmorError(f'{here}: folds is {self.folds}, for online phases; leave it out')
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +254,7 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         if not self.phases:
             raise ArmorError('phases is empty; name at least one, such as warmup')
+        self._check_folds()
         _check('recipe', 'batch_size', self.batch_size, 1, 1_000_000)
         _check('recipe', 'micro_batch_size', self.micro_batch_size, 1, self.batch_size)
         _check('recipe', 'language_weight', self.language_weight, 0.0, 1e6)
@@ -231,6 +264,17 @@ class TrainingRecipe:
                 f'lora.quantization is {lora.quantization}, but the model starts from random '
                 'weights; there is nothing to quantize: give model.checkpoint'
             )
+
+    def _check_folds(self) -> None:
+        """Raise ArmorError where there is nothing to cross-fit, or it is asked for twice."""
+        fitted = [index for index, phase in enumerate(self.phases) if phase.folds]
+        if fitted[:1] == [0]:
+            raise ArmorError(
+                'folds is set in the first phase; models that have not learned from a clip need a '
+                'phase before it, such as warmup'
+            )
+        if len(fitted) > 1 or (fitted and self.data.folds):
+            raise ArmorError('folds is set more than once; set it in one phase')
 
     @property
     def with_state(self) -> bool:

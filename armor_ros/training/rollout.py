@@ -9,7 +9,7 @@ is not generated. Nothing here has a gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +80,39 @@ def say(model: ArmorModel, clips: Sequence[Clip], suffix: Sequence[int], limit: 
         return policy.texts([suffix] * len(clips), numbers, 0.0)
     finally:
         model.train(trained)
+
+
+@torch.no_grad()
+def propose(
+    model: ArmorModel,
+    clips: Sequence[Clip],
+    names: Sequence[str],
+    accepts: Callable[[int, str], bool],
+    tries: int,
+    settings: RolloutSettings,
+) -> list[str]:
+    """
+    Return of each clip the first of ``tries`` sampled explanations that is accepted, else ''.
+
+    ``accepts`` is asked with the clip's place and the text. As in ``rollout``, a clip's texts
+    depend on its name and the weights alone.
+    """
+    trained = model.training
+    model.eval()
+    found = [''] * len(clips)
+    previous = [PreviousAnswer()] * len(clips)
+    try:
+        policy = _BatchPolicy(model, clips)
+        for index in range(tries):
+            texts = policy.explanations(previous, names, settings, 0, index)
+            for place, text in enumerate(texts):
+                if not found[place] and accepts(place, text):
+                    found[place] = text
+            if all(found):
+                break
+    finally:
+        model.train(trained)
+    return found
 
 
 class _Cache:

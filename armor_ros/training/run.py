@@ -3,28 +3,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from accelerate import Accelerator
 
 from armor_ros.datasets.manifest import Sample
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.card import model_card
 from armor_ros.training.checks import read_everything, read_splits
+from armor_ros.training.cross_fitting import cross_fit
 from armor_ros.training.export import check_dtype, export_checkpoint, whole_model
 from armor_ros.training.optimization import make_accelerator
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run_folder import DataFacts, RunFolder, data_facts
+from armor_ros.training.sampled import SamplingReport
 from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import StepReport, plan_phase
 from armor_ros.training.start import sample_texts, starting_model
 from armor_ros.training.state import Progress
 from armor_ros.training.trackers import check_tracker, open_tracker, track
-from armor_ros.training.trainer import Trainer
+from armor_ros.training.trainer import Interrupted, Trainer
 from armor_ros.training.validation import Trial
 
 
@@ -43,6 +47,9 @@ class Listener(Protocol):
     def trial(self, trial: Trial) -> None:
         """Hear how the model does."""
 
+    def sampled(self, report: SamplingReport) -> None:
+        """Hear what was sampled before a phase."""
+
     def should_stop(self) -> bool:
         """Tell whether the run is to stop after this step, its state kept."""
 
@@ -60,6 +67,9 @@ class Silent:
         """Do nothing."""
 
     def trial(self, trial: Trial) -> None:
+        """Do nothing."""
+
+    def sampled(self, report: SamplingReport) -> None:
         """Do nothing."""
 
     def should_stop(self) -> bool:
@@ -96,9 +106,18 @@ def train(request: TrainingRequest) -> Path:
     A finished run returns at once. Raises ArmorError on mistakes in recipe, data and folder,
     Interrupted when the listener asked to stop.
     """
-    recipe, listener = request.recipe, request.listener
     check_tracker(request.tracker)
     check_dtype(request.dtype)
+    try:
+        return _run(request)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _run(request: TrainingRequest) -> Path:
+    """Do what ``train`` does, and leave the processes as they are, for another run."""
+    recipe, listener = request.recipe, request.listener
     samples, others = read_splits(request.data, recipe)
     facts = data_facts(request.data, samples, others)
     accelerator = _make_accelerator(request)
@@ -107,6 +126,10 @@ def train(request: TrainingRequest) -> Path:
     accelerator.wait_for_everyone()
     if folder.checkpoint.is_dir():
         return folder.checkpoint
+    if any(phase.folds for phase in recipe.phases):
+        _cross_fit(request, samples)
+        # models that answered folds had accelerators of their own
+        accelerator = _make_accelerator(request)
     options: dict[str, Any] = {'with_state': recipe.with_state, 'cache': request.cache}
     fresh = functools.partial(_start, request, samples, str(accelerator.device))
     model = fresh()
@@ -124,8 +147,34 @@ def train(request: TrainingRequest) -> Path:
         trainer.train()
         _export(request, accelerator, trainer, model, fresh, folder, facts)
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:
+            tracker.finish()
     return folder.checkpoint
+
+
+def _cross_fit(request: TrainingRequest, samples: Sequence[Sample]) -> None:
+    """Train models on folds of the data, and keep what they answer on the others."""
+
+    def train_fold(recipe: TrainingRecipe, output: Path) -> Path:
+        return _run(
+            dataclasses.replace(
+                request, recipe=recipe, output=output, dtype='float32', tracker='none'
+            )
+        )
+
+    def pause() -> None:
+        if request.listener.should_stop():
+            raise Interrupted
+
+    cross_fit(
+        request.recipe,
+        request.data,
+        samples,
+        request.output,
+        train_fold,
+        cache=request.cache,
+        on_turn=pause,
+    )
 
 
 def _make_accelerator(request: TrainingRequest) -> Accelerator:
@@ -157,6 +206,10 @@ def _make_trainer(
         track(accelerator, report, sum(steps[: report.phase]) + report.step)
         listener.step(report)
 
+    def on_sampling(report: SamplingReport) -> None:
+        folder.note(report)
+        listener.sampled(report)
+
     def on_trial(trial: Trial) -> None:
         folder.note(trial)
         track(accelerator, trial, sum(steps[: trial.phase]) + trial.step)
@@ -170,6 +223,7 @@ def _make_trainer(
         validation=tries[0] if tries else None,
         on_step=on_step,
         on_trial=on_trial,
+        on_sampling=on_sampling,
         should_stop=listener.should_stop,
         save_seconds=request.save_seconds,
         accelerator=accelerator,

@@ -14,10 +14,12 @@ from typing import Any
 
 import yaml
 
+from armor_ros.configuration import config_from_dict
 from armor_ros.datasets.manifest import MANIFEST_FILE, Sample, write_whole
 from armor_ros.errors import ArmorError
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.recipe_files import recipe_text
+from armor_ros.training.sampled import SamplingReport
 from armor_ros.training.schedule import StepReport
 from armor_ros.training.state import Progress
 from armor_ros.training.validation import Trial
@@ -26,6 +28,8 @@ CHECKPOINT_FOLDER = 'checkpoint'
 LOG_FILE = 'training.jsonl'
 RECIPE_FILE = 'recipe.yaml'
 DATA_FILE = 'data.json'
+
+_KINDS = {StepReport: 'step', Trial: 'trial', SamplingReport: 'sampling'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +81,16 @@ class RunFolder:
         text, data = recipe_text(recipe), dataclasses.asdict(facts)
         noted = self.path / RECIPE_FILE
         if noted.is_file():
-            changed = _first_change(yaml.safe_load(noted.read_text()), yaml.safe_load(text))
+            # what recipes could not say when it was noted was as it is by default
+            before = config_from_dict(TrainingRecipe, yaml.safe_load(noted.read_text()))
+            changed = _first_change(yaml.safe_load(recipe_text(before)), yaml.safe_load(text))
             if changed:
                 raise self._other(f'another recipe: {changed}')
-            before = json.loads((self.path / DATA_FILE).read_text(encoding='utf-8'))
-            if before['manifest_sha256'] != facts.manifest_sha256:
+            known = json.loads((self.path / DATA_FILE).read_text(encoding='utf-8'))
+            if known['manifest_sha256'] != facts.manifest_sha256:
                 raise self._other(
-                    f'another data set, or one that has changed since: {before["name"]} had '
-                    f'{before["samples"]} samples, {facts.name} has {facts.samples}'
+                    f'another data set, or one that has changed since: {known["name"]} had '
+                    f'{known["samples"]} samples, {facts.name} has {facts.samples}'
                 )
             return
         if self._writes:
@@ -108,17 +114,16 @@ class RunFolder:
         kept = [line for line in lines if (line['phase'], line['step']) < reached]
         write_whole(path, ''.join(json.dumps(line) + '\n' for line in kept))
 
-    def note(self, entry: StepReport | Trial) -> None:
-        """Add a line to the log: what a step did, or how the model does."""
+    def note(self, entry: StepReport | Trial | SamplingReport) -> None:
+        """Add a line to the log: what a step did, how the model does, or what was sampled."""
         if not self._writes:
             return
-        kind = 'step' if isinstance(entry, StepReport) else 'trial'
-        line = {'kind': kind, **dataclasses.asdict(entry)}
+        line = {'kind': _KINDS[type(entry)], **dataclasses.asdict(entry)}
         with (self.path / LOG_FILE).open('a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
-        """Return the log's lines of a kind: 'step' or 'trial'."""
+        """Return the log's lines of a kind: 'step', 'trial' or 'sampling'."""
         path = self.path / LOG_FILE
         if not path.is_file():
             return []

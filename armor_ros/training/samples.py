@@ -24,18 +24,26 @@ from armor_ros.inference.episode_input import EpisodeInput, Sight, look, sight_i
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.auxiliary import StateTargets, state_targets
 from armor_ros.training.conditioning import Truth
+from armor_ros.training.kept_vision import KeptVision
+from armor_ros.training.folds import without_fold
 from armor_ros.training.packing import Clip
 from armor_ros.training.recipe import DataRecipe
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """A sample ready for any phase; ``state`` is the simulator's, where it is wanted and known."""
+    """
+    A sample ready for any phase.
+
+    ``state`` is the simulator's, where it is wanted and known; ``picture`` names what is shown,
+    '' where nothing about it is kept.
+    """
 
     id: str
     clip: Clip
     truth: Truth
     state: StateTargets | None = None
+    picture: str = ''
 
 
 def choose_samples(samples: Sequence[Sample], recipe: DataRecipe) -> list[Sample]:
@@ -107,6 +115,7 @@ class TrainingData(Dataset[TrainingSample]):
 
     ``with_state`` adds the simulator's state where a sample has it. With a folder ``cache`` the
     pixels of what a sample shows are kept: reading videos takes longer than a small model does.
+    ``kept`` is where a frozen tower's embeddings are, in the same folder; see ``freeze``.
     """
 
     def __init__(
@@ -120,6 +129,7 @@ class TrainingData(Dataset[TrainingSample]):
         cache: Path | None = None,
     ) -> None:
         self._cache = cache
+        self.kept: KeptVision | None = None
         self.samples = tuple(samples)
         self._root = root
         self._cameras = tuple(cameras)
@@ -136,27 +146,46 @@ class TrainingData(Dataset[TrainingSample]):
         """Return a sample; raises ArmorError when its files cannot be read."""
         sample = self.samples[index]
         model = self._model
-        shown = sight_input(self._sight(sample), sample.fps, model.config, model.geometry)
+        views = tuple(name for name in self._cameras if name in sample.views)
+        picture = self._picture(sample, views)
+        kept = None if self.kept is None else self.kept.get(picture)
+        if kept is None:
+            sight = self._sight(sample, views, picture)
+            shown = sight_input(sight, sample.fps, model.config, model.geometry)
+        else:
+            is_clip = model.config.input_mode is InputMode.CLIP
+            shown = EpisodeInput(kept[0], None if is_clip else views)
         clip = make_clip(model, shown, sample.instruction)
+        if kept is not None:
+            clip = dataclasses.replace(clip, embeddings=kept[1])
         truth = Truth(sample.label == 'failure', sample.explanation or '')
         state = None
         if self._with_state and sample.state is not None:
             arrays = read_state(self._root, sample)
             state = state_targets(arrays, sample.items, shown, model)
-        return TrainingSample(sample.id, clip, truth, state)
+        return TrainingSample(sample.id, clip, truth, state, picture)
 
-    def _sight(self, sample: Sample) -> Sight:
-        """Return what the model looks at, from the cache where it is there."""
+    def freeze(self, tower: str | None) -> None:
+        """Keep the embeddings of the vision tower of this name from now on; None: of none."""
+        wanted = tower is not None and self._cache is not None
+        self.kept = KeptVision(self._cache, tower) if wanted else None
+
+    def _picture(self, sample: Sample, views: Sequence[str]) -> str:
+        """Return the name of what a sample shows to a model of this layout."""
         config = self._model.config
-        views = tuple(name for name in self._cameras if name in sample.views)
-        if self._cache is None:
-            return look(sample_episode(self._root, sample, views), config)
         layout = [config.input_mode.value, dataclasses.asdict(config.collage)]
         key = json.dumps([[sample.views[name] for name in views], sample.fps, layout])
-        place = self._cache / f'{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy'
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def _sight(self, sample: Sample, views: Sequence[str], picture: str) -> Sight:
+        """Return what the model looks at, from the cache where it is there."""
+        config = self._model.config
+        if self._cache is None:
+            return look(sample_episode(self._root, sample, views), config)
+        place = self._cache / f'{picture}.npy'
         if place.is_file():
             frames = np.load(place, allow_pickle=False)
-            return Sight(frames, None if config.input_mode is InputMode.CLIP else views)
+            return Sight(frames, None if config.input_mode is InputMode.CLIP else tuple(views))
         sight = look(sample_episode(self._root, sample, views), config)
         self._cache.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self._cache, delete=False) as file:
@@ -174,7 +203,7 @@ def make_clip(model: ArmorModel, shown: EpisodeInput, instruction: str) -> Clip:
 
 def read_samples(root: Path, recipe: DataRecipe) -> list[Sample]:
     """Return the samples that a recipe learns from; raises ArmorError when it lacks some."""
-    samples = choose_samples(read_manifest(root, recipe.split), recipe)
+    samples = without_fold(choose_samples(read_manifest(root, recipe.split), recipe), recipe)
     if not samples:
         raise ArmorError(f'{root}: the recipe leaves no sample of the split {recipe.split!r}')
     return samples

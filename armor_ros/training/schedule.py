@@ -53,6 +53,11 @@ class PhasePlan:
         return steps_of(self.phase, len(self.chosen), self.recipe.batch_size)
 
     @property
+    def passes(self) -> int:
+        """How often, at least in part, it goes through its samples."""
+        return max(1, math.ceil(self.phase.epochs))
+
+    @property
     def seed(self) -> str:
         """What everything random in the phase derives from."""
         return f'{self.recipe.seed}/{self.index}'

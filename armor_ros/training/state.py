@@ -46,15 +46,7 @@ class RunState:
 
     def progress(self) -> Progress | None:
         """Return where the run was when it was kept last; None when it never was."""
-        path = self._folder / _PROGRESS_FILE
-        if not path.is_file():
-            return None
-        try:
-            return Progress(**json.loads(path.read_text(encoding='utf-8')))
-        except (OSError, ValueError, TypeError) as error:
-            raise ArmorError(
-                f'{path} is damaged ({error}); remove {self._folder} to begin anew'
-            ) from error
+        return read_progress(self._folder)
 
     def save(self, progress: Progress) -> None:
         """Keep the state; an interruption leaves the one before."""
@@ -81,6 +73,17 @@ class RunState:
 
     def _place(self, progress: Progress) -> Path:
         return self._folder / f'phase-{progress.phase}-step-{progress.step}'
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """Return where the run was whose state is kept in a folder; None when it never was."""
+    path = folder / _PROGRESS_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Progress(**json.loads(path.read_text(encoding='utf-8')))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArmorError(f'{path} is damaged ({error}); remove {folder} to begin anew') from error
 
 
 def _trained(module: nn.Module) -> dict[str, torch.Tensor]:

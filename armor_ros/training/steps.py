@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from armor_ros.model.backbone import decoder_layers
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.auxiliary import StateHead, StateTargets
 from armor_ros.training.conditioning import (
+    Truth,
+    contrast_branches,
     expert_branches,
     mixed_branches,
     online_branches,
@@ -27,7 +30,8 @@ from armor_ros.training.conditioning import (
 from armor_ros.training.forward import PackedForward
 from armor_ros.training.packing import Branch, Clip, PackedBatch, PackedSample, pack
 from armor_ros.training.recipe import PhaseRecipe
-from armor_ros.training.rollout import RolloutSettings, rollout, say
+from armor_ros.training.rollout import RolloutSettings, propose, rollout, say
+from armor_ros.training.sampled import Sampled
 from armor_ros.training.samples import TrainingSample
 from armor_ros.training.sharding import gathered
 
@@ -67,21 +71,25 @@ class BatchMaker:
     """
     Lays out the samples of a phase.
 
-    ``texts`` are the explanations that it may misquote, ``answer`` asks the policy in training.
+    ``others`` are explained samples, whose explanations it may quote for those of another;
+    ``answer`` asks the policy in training, ``sampled`` is what was asked before the phase began.
     """
 
     def __init__(
         self,
         model: ArmorModel,
         phase: PhaseRecipe,
-        texts: Sequence[str],
+        others: Sequence[Truth],
         seed: str,
         answer: Answer | None = None,
+        sampled: Sampled | None = None,
     ) -> None:
         self._model = model
         self._phase = phase
-        self._texts = texts
+        self._others = others
+        self._texts = [other.explanation for other in others]
         self._seed = seed
+        self._sampled = sampled or Sampled()
         self._answer = answer or functools.partial(rollout, model, seed=0)
 
     def make(self, samples: Sequence[TrainingSample], epochs: Sequence[int]) -> MicroBatch:
@@ -108,28 +116,42 @@ class BatchMaker:
         prompts, phase = self._model.prompts, self._phase
         if phase.kind == 'perception':
             return []
-        if phase.kind == 'warmup':
-            return warmup_branches(prompts, sample.truth)
+        truth = self._truth(sample)
         if phase.kind == 'sft':
-            return sft_branches(prompts, sample.truth)
+            return sft_branches(prompts, truth)
         rng = random.Random(f'{self._seed}/{epoch}/{sample.id}')
+        if phase.conditioning == 'contrast':
+            return contrast_branches(prompts, truth, self._others, phase.quoted_errors, rng)
+        if phase.kind == 'warmup':
+            return warmup_branches(prompts, truth)
         if phase.conditioning == 'mixed':
-            return mixed_branches(prompts, sample.truth, self._texts, rng)
-        return expert_branches(prompts, sample.truth, rng)
+            return mixed_branches(prompts, truth, self._texts, rng)
+        return expert_branches(prompts, truth, rng)
+
+    def _truth(self, sample: TrainingSample) -> Truth:
+        """Return what is known of a sample, with a sampled explanation where it has no other."""
+        explanation = sample.truth.explanation or self._sampled.explanations.get(sample.id, '')
+        return dataclasses.replace(sample.truth, explanation=explanation)
 
     def _online(
         self, samples: Sequence[TrainingSample], epochs: Sequence[int]
     ) -> list[list[Branch]]:
-        names = [
-            f'{self._seed}/{epoch}/{sample.id}'
-            for sample, epoch in zip(samples, epochs, strict=True)
-        ]
-        clips = [sample.clip for sample in samples]
-        history = self._answer(clips, names, rollout_settings(self._phase))
+        history = self._history(samples, epochs)
         return [
-            online_branches(self._model.prompts, sample.truth, answers)
+            online_branches(self._model.prompts, self._truth(sample), answers)
             for sample, answers in zip(samples, history, strict=True)
         ]
+
+    def _history(
+        self, samples: Sequence[TrainingSample], epochs: Sequence[int]
+    ) -> list[Sequence[PreviousAnswer]]:
+        """Return what the prompts of each sample's rounds quote."""
+        turns = list(zip(samples, epochs, strict=True))
+        if self._sampled.history is not None:
+            return [self._sampled.history(sample.id, epoch) for sample, epoch in turns]
+        names = [f'{self._seed}/{epoch}/{sample.id}' for sample, epoch in turns]
+        clips = [sample.clip for sample in samples]
+        return list(self._answer(clips, names, rollout_settings(self._phase)))
 
     def _state(self, sample: TrainingSample) -> StateTargets:
         if sample.state is None:
@@ -174,6 +196,18 @@ class TrainingModule(nn.Module):
         """Return the policy's own answers (see ``rollout``)."""
         with gathered(self):
             return rollout(self.model, clips, names, settings, 0)
+
+    def propose(
+        self,
+        clips: Sequence[Clip],
+        names: Sequence[str],
+        accepts: Callable[[int, str], bool],
+        tries: int,
+        settings: RolloutSettings,
+    ) -> list[str]:
+        """Return sampled explanations that are accepted (see ``propose``)."""
+        with gathered(self):
+            return propose(self.model, clips, names, accepts, tries, settings)
 
     def say(self, clips: Sequence[Clip], suffix: Sequence[int], limit: int) -> list[str]:
         """Return the likeliest texts behind a prompt (see ``say``)."""

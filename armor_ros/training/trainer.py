@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.auxiliary import StateHead
 from armor_ros.training.optimization import freeze_for, make_accelerator, make_optimizer
 from armor_ros.training.reading import ReadAhead
 from armor_ros.training.recipe import TrainingRecipe
+from armor_ros.training.sampled import (
+    Sampled,
+    SamplingReport,
+    explanations_file,
+    fold_file,
+    read_history,
+    sampling_seconds,
+)
 from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import PhasePlan, StepReport, plan_phase
 from armor_ros.training.sharding import is_sharded, make_answerable
@@ -23,6 +33,7 @@ from armor_ros.training.state import STATE_FOLDER, Progress, RunState
 from armor_ros.training.stepper import Stepper
 from armor_ros.training.steps import BatchMaker, TrainingModule
 from armor_ros.training.validation import Trial, Validation
+from armor_ros.training.verification import truths, verified_explanations
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
@@ -48,6 +59,7 @@ class Trainer:
         on_step: Callable[[StepReport], None] | None = None,
         on_trial: Callable[[Trial], None] | None = None,
         on_phase: Callable[[int, ArmorModel], None] | None = None,
+        on_sampling: Callable[[SamplingReport], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         save_seconds: float = 600.0,
         accelerator: Accelerator | None = None,
@@ -56,15 +68,17 @@ class Trainer:
         Prepare to train ``model``, whose adapters, if it has some, are in place.
 
         ``on_step`` is told of each optimizer step, ``on_trial`` how the model does on the samples
-        of ``validation``, and ``on_phase`` when a phase has ended. ``should_stop`` is asked after
-        each step.
+        of ``validation``, ``on_phase`` when a phase has ended, and ``on_sampling`` of what was
+        sampled before one began. ``should_stop`` is asked after each step.
         """
         self.accelerator = accelerator or make_accelerator(recipe)
         self._recipe = recipe
+        self._output = output
         self._data = data
         self._on_step = on_step or (lambda report: None)
         self._on_trial = on_trial or (lambda trial: None)
         self._on_phase = on_phase or (lambda phase, model: None)
+        self._on_sampling = on_sampling or (lambda report: None)
         self._should_stop = should_stop or (lambda: False)
         self._save_seconds = save_seconds
         self._dense = [sample.dense for sample in data.samples]
@@ -97,11 +111,14 @@ class Trainer:
         return self._model.eval()
 
     def _train_phase(self, plan: PhasePlan, progress: Progress) -> None:
-        stepper = self._prepare(plan)
+        optimizer, rates = self._prepare(plan)
         first = 0
         if progress.phase == plan.index and self.progress is not None:
             self._state.load(progress)
             first = progress.step
+        sampled = self._sample(plan, first) if first < plan.steps else Sampled()
+        plan = self._explained(plan, sampled)
+        stepper = self._stepper(plan, sampled, optimizer, rates)
         accelerator = self.accelerator
         place = (accelerator.process_index, accelerator.num_processes)
         saved = time.monotonic()
@@ -118,8 +135,12 @@ class Trainer:
         self._unwrap()
         self._on_phase(plan.index, self._model)
 
-    def _prepare(self, plan: PhasePlan) -> Stepper:
-        """Wrap module and optimizer for a phase; FSDP2's module stays wrapped to the end."""
+    def _prepare(self, plan: PhasePlan) -> tuple[Any, list[float]]:
+        """
+        Wrap module and optimizer for a phase; FSDP2's module stays wrapped to the end.
+
+        Returns the optimizer and the full rate of each of its groups.
+        """
         accelerator = self.accelerator
         freeze_for(self.module, plan.rates)
         optimizer, rates = make_optimizer(self.module, self._recipe.optimizer, plan.rates)
@@ -130,9 +151,54 @@ class Trainer:
             self._wrapped, optimizer = accelerator.prepare(self.module, optimizer)
             self.module = accelerator.unwrap_model(self._wrapped)
         make_answerable(self.module)
-        texts = [sample.explanation for sample in self._data.samples if sample.explanation]
-        maker = BatchMaker(self._model, plan.phase, texts, plan.seed, self.module.answer)
-        return Stepper(accelerator, plan, self._wrapped, optimizer, rates, maker)
+        return optimizer, rates
+
+    def _stepper(
+        self, plan: PhasePlan, sampled: Sampled, optimizer: Any, rates: list[float]
+    ) -> Stepper:
+        maker = BatchMaker(
+            self._model, plan.phase, truths(self._data), plan.seed, self.module.answer, sampled
+        )
+        return Stepper(self.accelerator, plan, self._wrapped, optimizer, rates, maker)
+
+    def _sample(self, plan: PhasePlan, first: int) -> Sampled:
+        """Return what a phase learns from beside the data; ask for what is not kept already."""
+        phase = plan.phase
+        explanations: dict[str, str] = {}
+        files = [fold_file(self._output, plan.index, fold) for fold in range(phase.folds)]
+        history = read_history(self._output, plan) if phase.folds else None
+        if phase.verified:
+            file = explanations_file(self._output, plan.index)
+            if first and not file.is_file():
+                raise ArmorError(
+                    f'{file} is missing, from which the phase has learned; remove {self._output} '
+                    'to begin anew'
+                )
+            explanations = verified_explanations(
+                self.accelerator, self.module, self._data, plan, file, self._pause
+            )
+            files.append(file)
+        if files and not first:
+            kept = sum(map(bool, explanations.values()))
+            answers = len(plan.chosen) * plan.passes if phase.folds else 0
+            seconds = sum(map(sampling_seconds, files))
+            self._on_sampling(
+                SamplingReport(plan.index, 0, len(explanations) + answers, kept + answers, seconds)
+            )
+        return Sampled(explanations, history)
+
+    def _explained(self, plan: PhasePlan, sampled: Sampled) -> PhasePlan:
+        """Return the plan with sampled explanations counted, to spread them over its batches."""
+        dense = tuple(
+            explained or bool(sampled.explanations.get(self._data.samples[index].id))
+            for index, explained in zip(plan.chosen, plan.dense, strict=True)
+        )
+        return dataclasses.replace(plan, dense=dense)
+
+    def _pause(self) -> None:
+        """Raise Interrupted between two turns of sampling, when the run was asked to stop."""
+        if self._agree(is_due=False)[0]:
+            raise Interrupted
 
     def _unwrap(self) -> None:
         if not is_sharded(self.module):
