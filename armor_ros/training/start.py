@@ -23,13 +23,14 @@ def starting_model(
     Return the model of a recipe before its first step; a function of the recipe and ``texts``.
 
     ``texts`` are what the tokenizer of a model from random weights learns from. Weights are in
-    float32, as the optimizer needs them, but under adapters in what the recipe computes in.
+    float32, as the optimizer needs them, but under adapters in what the recipe computes in. A
+    calibration is left behind: it is of weights that are about to change.
     Raises ArmorError when the checkpoint cannot be loaded.
     """
     if recipe.model.random is not None:
         model = _random_model(recipe, recipe.model.random, texts)
     else:
-        model = _loaded_model(recipe, device)
+        model = _without_calibration(_loaded_model(recipe, device))
     if recipe.lora is not None:
         add_adapters(model, recipe.lora, recipe.seed)
     return model.eval()
@@ -67,6 +68,13 @@ def _loaded_model(recipe: TrainingRecipe, device: str) -> ArmorModel:
     hidden = model.backbone.config.text_config.hidden_size
     model.head = new_head(hidden, config.head, recipe.seed).to(model.device)
     return with_config(model, config)
+
+
+def _without_calibration(model: ArmorModel) -> ArmorModel:
+    model.calibration = None
+    model.why_uncalibrated = 'the model has been trained since it was calibrated'
+    model.info = dataclasses.replace(model.info, calibration='', rounds=0)
+    return model
 
 
 def sample_texts(samples: Iterable[Sample]) -> Iterator[str]:

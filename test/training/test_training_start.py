@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on from a calibrated checkpoint: what was learnt of the old weights is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_training import make_recipe
+
+from armor_ros.episodes.diagnosis import InputMode, RefinementSettings
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    hash_config,
+    settings_record,
+    write_calibration,
+)
+from armor_ros.model.checkpoint import load_checkpoint, save_checkpoint
+from armor_ros.training.export import export_checkpoint
+from armor_ros.training.start import starting_model
+
+
+@pytest.fixture
+def calibrated(model: ArmorModel, tmp_path: Path) -> Path:
+    folder = save_checkpoint(model, tmp_path / 'calibrated')
+    scores = tuple(n / 10 for n in range(9))
+    write_calibration(
+        Calibration(
+            weights_hash=load_checkpoint(folder, device='cpu').info.weights_hash,
+            config_hash=hash_config(folder),
+            quantization='none',
+            settings=settings_record(RefinementSettings(rounds=2), InputMode.CLIP, 5.0),
+            temperature=2.0,
+            target_error=0.1,
+            labels='strong',
+            tasks=18,
+            failure_scores=scores,
+            success_scores=scores,
+        ),
+        folder,
+    )
+    return folder
+
+
+def test_a_model_that_trains_on_has_no_calibration(calibrated: Path) -> None:
+    before = load_checkpoint(calibrated, device='cpu')
+    assert before.calibration is not None
+    assert (before.info.calibration != '', before.info.rounds) == (True, 2)
+    recipe = make_recipe({'kind': 'warmup'}, model={'checkpoint': str(calibrated)})
+    model = starting_model(recipe, ())
+    assert model.calibration is None
+    assert 'trained since' in model.why_uncalibrated
+    assert (model.info.calibration, model.info.rounds) == ('', 0)
+
+
+def test_an_export_over_a_calibrated_checkpoint_leaves_none(calibrated: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup'}, model={'checkpoint': str(calibrated)})
+    model = starting_model(recipe, ())
+    folder = export_checkpoint(model, recipe, calibrated, 'a card')
+    assert not (folder / CALIBRATION_FILE).exists()
+    assert load_checkpoint(folder, device='cpu').calibration is None
