@@ -44,3 +44,19 @@ def benchmark_inference(
     from armor_ros.inference.benchmark import format_table, run_benchmark
 
     typer.echo(format_table(run_benchmark(size, output, device)))
+
+
+@benchmark.command(
+    'training', epilog='Example: armor benchmark training --size small --output out/training.json'
+)
+def benchmark_training(
+    output: Annotated[Path, typer.Option(help='JSON file to write the figures to.')],
+    size: Annotated[str, typer.Option(help='small, bench, 3b or 7b.')] = 'small',
+    device: Annotated[str, typer.Option(help='auto, cpu or cuda.')] = 'auto',
+) -> None:
+    """Time training steps with random weights beside the naive loop; compare their gradients."""
+    from rich.console import Console
+
+    from armor_ros.training.benchmark import run_training_benchmark, training_table
+
+    Console().print(training_table(run_training_benchmark(size, output, device)))

@@ -27,7 +27,7 @@ class NaiveReference:
     def detect(self, previous: PreviousAnswer) -> float:
         """Return the probability of failure."""
         model = self._model
-        inputs = self._inputs(model.prompts.detection_suffix(previous))
+        inputs = self.inputs(model.prompts.detection_suffix(previous))
         output = model.backbone.model(**inputs, use_cache=False, output_hidden_states=True)
         features = model.head.token_features(output.hidden_states)
         valid = torch.ones(features.shape[:2], dtype=torch.bool, device=model.device)
@@ -39,7 +39,7 @@ class NaiveReference:
         self, previous: PreviousAnswer, numbers: torch.Tensor, temperature: float
     ) -> list[int]:
         """Return as many tokens as ``numbers`` (N,), one uniform number for each."""
-        inputs = self._inputs(self._model.prompts.reasoning_suffix(previous))
+        inputs = self.inputs(self._model.prompts.reasoning_suffix(previous))
         count = len(numbers)
         output = self._model.backbone.generate(
             **inputs,
@@ -51,7 +51,7 @@ class NaiveReference:
         tokens: list[int] = output[0, inputs['input_ids'].shape[1] :].tolist()
         return tokens
 
-    def _inputs(self, suffix: list[int]) -> dict[str, torch.Tensor]:
+    def inputs(self, suffix: list[int]) -> dict[str, torch.Tensor]:
         """Return the arguments of transformers' forward for one whole prompt."""
         model, prompts = self._model, self._model.prompts
         vision = clip_input(self._frames, self._fps, model.config.image_size, model.geometry)
