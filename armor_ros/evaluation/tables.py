@@ -101,8 +101,8 @@ def round_table(rounds: Sequence[Mapping[str, Any]]) -> Table:
 def choice_table(scores: Sequence[RoundsScore], rounds: int) -> Table:
     """Return how each number of rounds scores; ``rounds``, the one taken, is marked."""
     table = Table(
-        *('rounds at most', 'ran', 'balanced accuracy', 'rouge_l', 'score'),
-        *('behind the best (standard error)', 'seconds'),
+        *('rounds', 'ran', 'accuracy', 'rouge_l', 'score', 'behind the best', 'seconds'),
+        title='With at most so many rounds; accuracy is balanced, ± the standard error',
     )
     for entry in scores:
         table.add_row(
@@ -111,7 +111,7 @@ def choice_table(scores: Sequence[RoundsScore], rounds: int) -> Table:
             f'{entry.accuracy:.3f}',
             '-' if entry.rouge_l is None else f'{entry.rouge_l:.3f}',
             f'{entry.score:.3f}',
-            f'{entry.behind:.3f} ({entry.error:.3f})',
+            f'{entry.behind:.3f} ± {entry.error:.3f}',
             '-' if entry.seconds is None else f'{entry.seconds:.2f}',
         )
     return table

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from some_lines import a_line, a_round, of_baseline, unknown, write_lines
+from some_lines import SETTINGS, a_line, a_round, of_baseline, unknown, write_lines
 
+from armor_ros.episodes.diagnosis import ReturnPolicy
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.lines import (
+    answer_within,
     answered_failed,
     best_answers,
     cluster_of,
@@ -100,6 +102,32 @@ def test_the_best_answer_of_each_round() -> None:
     line = a_line(0, trace=trace)
     assert [answer['failure_probability'] for answer in best_answers(line)] == [0.2, 0.3]
     assert best_answers(unknown(0)) == []
+
+
+def test_what_would_have_been_answered_within_some_rounds() -> None:
+    trace = [
+        a_round(0, 0.7),
+        {**a_round(0, 0.8, trajectory=1, best=False), 'agreement': 0.9, 'combined_entropy': 2.0},
+        a_round(1, 0.6),
+    ]
+    trace[0]['agreement'] = 0.4
+    line = a_line(0, trace=trace)
+    for rounds, policy, probability in (
+        (1, ReturnPolicy.LAST, 0.7),
+        (2, ReturnPolicy.LAST, 0.6),
+        (9, ReturnPolicy.LAST, 0.6),
+        (2, ReturnPolicy.BEST, 0.7),
+    ):
+        answer = answer_within(line, rounds, policy)
+        assert answer is not None
+        assert answer['failure_probability'] == probability
+    agreed = {**line, 'settings': {**SETTINGS, 'explanation_choice': 'agreement'}}
+    assert answer_within(agreed, 1) is trace[1]
+    assert answer_within(agreed, 2, ReturnPolicy.BEST) is trace[1]
+    assert answer_within(agreed, 2) is trace[2], 'it has no agreement: the run was out of time'
+    assert [answer['failure_probability'] for answer in best_answers(agreed)] == [0.8, 0.6]
+    assert answer_within(line, 0) is None
+    assert answer_within(unknown(0), 4) is None
 
 
 def test_values_in_common() -> None:

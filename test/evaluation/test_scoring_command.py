@@ -100,9 +100,14 @@ def test_calibrate_keeps_what_it_learnt_beside_the_checkpoint(
     result = invoke('calibrate', folder, '--checkpoint', checkpoint)
     assert result.exit_code == 0, result.output
     assert 'error level 0.1: FAILURE needs a probability above' in result.output
+    printed = ' '.join(result.output.split())
+    assert 'accuracy is balanced' in printed
+    assert '1 *' in printed
+    assert 'rounds: 1, the fewest whose score is within one standard error' in printed
     model = load_checkpoint(checkpoint, device='cpu')
     assert model.calibration is not None
     assert model.calibration.target_error == 0.1
+    assert model.info.rounds == 1
     again = invoke('calibrate', folder, '--checkpoint', checkpoint)
     assert 'give --force' in str(again.exception)
     forced = invoke(
@@ -110,6 +115,9 @@ def test_calibrate_keeps_what_it_learnt_beside_the_checkpoint(
         *('--force', '--target-error', 0.2),
     )
     assert forced.exit_code == 0, forced.output
+    asked = invoke('calibrate', folder, '--checkpoint', checkpoint, '--force', '--rounds', 3)
+    assert 'rounds: 3, as asked; the fewest' in asked.output
+    assert load_checkpoint(checkpoint, device='cpu').info.rounds == 3
     refused = invoke(
         *('calibrate', folder, '--checkpoint', checkpoint, '--force', '--target-error', 0.001)
     )
@@ -117,4 +125,4 @@ def test_calibrate_keeps_what_it_learnt_beside_the_checkpoint(
     # a refusal leaves what there was
     kept = load_checkpoint(checkpoint, device='cpu').calibration
     assert kept is not None
-    assert kept.target_error == 0.2
+    assert (kept.target_error, kept.rounds) == (0.1, 3)
