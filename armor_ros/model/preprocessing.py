@@ -47,13 +47,20 @@ class VisionInput:
 
     ``patches`` is (steps * grid_height * grid_width, 3 * temporal * patch * patch) float32,
     ``grid`` the patch counts (steps, grid_height, grid_width) before merging, ``is_video``
-    chooses the placeholder token, ``seconds_per_step`` the time between steps (0 for an image).
+    chooses the placeholder token, ``seconds_per_step`` the time between steps (0 for an image),
+    ``frames_per_step`` is temporal.
     """
 
     patches: torch.Tensor
     grid: tuple[int, int, int]
     is_video: bool
     seconds_per_step: float
+    frames_per_step: int = 2
+
+    def first_frame(self) -> torch.Tensor:
+        """Return the patches with the first frame of their steps alone."""
+        rows = self.patches.view(len(self.patches), 3, self.frames_per_step, -1)
+        return rows[:, :, 0].flatten(1)
 
 
 def clip_input(
@@ -76,7 +83,9 @@ def clip_input(
     if missing:
         pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
     patches, grid = _patchify(_normalize(pixels), geometry)
-    return VisionInput(patches, grid, True, geometry.temporal_patch_size / fps)
+    return VisionInput(
+        patches, grid, True, geometry.temporal_patch_size / fps, geometry.temporal_patch_size
+    )
 
 
 def image_input(image: npt.NDArray[np.uint8], geometry: PatchGeometry) -> VisionInput:
@@ -95,7 +104,7 @@ def image_input(image: npt.NDArray[np.uint8], geometry: PatchGeometry) -> Vision
     pixels = _resize(image[None], (height, width))
     pixels = pixels.expand(geometry.temporal_patch_size, -1, -1, -1)
     patches, grid = _patchify(_normalize(pixels), geometry)
-    return VisionInput(patches, grid, False, 0.0)
+    return VisionInput(patches, grid, False, 0.0, geometry.temporal_patch_size)
 
 
 def _resize(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:

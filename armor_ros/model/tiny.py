@@ -42,8 +42,9 @@ class TinySize:
 
     ``hidden_size`` must be a multiple of 32, the size of an attention head. ``spread`` is the
     deviation of the random weights: large enough that distributions over tokens are not flat.
-    ``patch_size`` is in pixels; four patches make a token, and 112 pixels a window of the vision
-    tower's attention.
+    ``patch_size`` is in pixels; ``merge_size`` x ``merge_size`` patches make a token, and 112
+    pixels a window of the vision tower's attention. Its last layer attends to all of a picture,
+    unless ``windows_only`` is on: then each window, such as a collage's cell, is seen by itself.
     """
 
     hidden_size: int = 128
@@ -53,6 +54,8 @@ class TinySize:
     vocabulary: int = 1024
     spread: float = 0.1
     patch_size: int = 14
+    merge_size: int = 2
+    windows_only: bool = False
 
 
 DEFAULT_CONFIG = ArmorConfig(
@@ -160,9 +163,10 @@ def _backbone_config(tokenizer: Any, size: TinySize) -> Qwen2_5_VLConfig:
         'intermediate_size': 3 * size.vision_hidden_size,
         'num_heads': 2,
         'patch_size': size.patch_size,
+        'spatial_merge_size': size.merge_size,
         'out_hidden_size': size.hidden_size,
         'tokens_per_second': 2,
-        'fullatt_block_indexes': [size.vision_layers - 1],
+        'fullatt_block_indexes': [] if size.windows_only else [size.vision_layers - 1],
     }
     return Qwen2_5_VLConfig(
         text_config=text,

@@ -30,6 +30,8 @@ _WORDS = 1024
 _ROBOT = 'robot gripper'
 # A question's answer: place (3), turn (2) or width and closing of the gripper, touched.
 _VALUES = 7
+# Tokens of one time step that have a place of their own.
+_PLACES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,17 @@ def state_targets(
 
 
 class StateHead(nn.Module):
-    """Answers questions about the state from the vision tokens of a time step."""
+    """
+    Answers questions about the state from the vision tokens of a time step.
+
+    The tokens are told apart by their places in the step, so that they need not say where in the
+    picture they are, only what they show.
+    """
 
     def __init__(self, hidden_size: int, heads: int = 4) -> None:
         super().__init__()
         self.words = nn.Embedding(_WORDS, hidden_size)
+        self.places = nn.Embedding(_PLACES, hidden_size)
         self.norm = nn.LayerNorm(hidden_size)
         self.attention = nn.MultiheadAttention(hidden_size, heads, batch_first=True)
         self.answer = nn.Sequential(
@@ -114,27 +122,50 @@ class StateHead(nn.Module):
 
         ``vision`` (N, H) are the embeddings of all clips of the batch, one after another.
         """
-        total = vision.new_zeros((), dtype=torch.float32)
-        count = vision.new_zeros((), dtype=torch.float32)
-        pieces = vision.float().split([len(state.steps) for state in states])
-        for tokens, state in zip(pieces, states, strict=True):
-            tokens = self.norm(tokens)
-            found = torch.stack([
-                self._ask(tokens[state.steps == step], state.words)
-                for step in range(len(state.values))
-            ])  # fmt: skip
-            known = state.known.expand_as(state.values)
-            errors = functional.smooth_l1_loss(found, state.values, reduction='none', beta=0.1)
-            total = total + errors[known].sum()
-            count = count + known.sum()
-        return total, count
+        counts = torch.tensor([len(state.values) for state in states])
+        tokens, filled = self._by_step(vision, states, counts)
+        things = max(len(state.words) for state in states)
+        words = torch.stack([_padded(state.words, things, 0) for state in states])
+        known = torch.stack([_padded(state.known, things, 0) for state in states])
+        values = torch.cat([_padded(state.values, things, 1) for state in states])
+        owner = torch.arange(len(states)).repeat_interleave(counts).to(vision.device)
+        queries = self.words(words).sum(dim=2)[owner]
+        heard, _ = self.attention(
+            queries, tokens, tokens, key_padding_mask=~filled, need_weights=False
+        )
+        found = self.answer(heard + queries).float()
+        errors = functional.smooth_l1_loss(found, values, reduction='none', beta=0.1)
+        asked = known[owner]
+        return (errors * asked).sum(), asked.sum().float()
 
-    def _ask(self, tokens: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Return the (K, 7) answers from the (n, H) tokens of one time step."""
-        queries = self.words(words).sum(dim=1)
-        heard, _ = self.attention(queries[None], tokens[None], tokens[None], need_weights=False)
-        answers: torch.Tensor = self.answer(heard[0] + queries)
-        return answers
+    def _by_step(
+        self, vision: torch.Tensor, states: Sequence[StateTargets], counts: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the (S, n, H) tokens of all S time steps, and (S, n) which of them are there."""
+        first = counts.cumsum(0) - counts
+        steps = torch.cat([
+            torch.where(state.steps < 0, -1, state.steps + start.to(state.steps))
+            for state, start in zip(states, first, strict=True)
+        ])  # fmt: skip
+        shown = (steps >= 0).nonzero()[:, 0]
+        order = shown[steps[shown].argsort(stable=True)]
+        of_step = steps[order].bincount(minlength=int(counts.sum()))
+        begin = of_step.cumsum(0) - of_step
+        place = torch.arange(len(order), device=order.device) - begin[steps[order]]
+        size = (len(of_step), int(of_step.max()))
+        tokens = self.norm(vision[order]) + self.places(place % _PLACES)
+        grid = tokens.new_zeros(*size, vision.shape[1])
+        grid = grid.index_put((steps[order], place), tokens)
+        filled = torch.zeros(size, dtype=torch.bool, device=order.device)
+        filled[steps[order], place] = True
+        return grid, filled
+
+
+def _padded(rows: torch.Tensor, size: int, axis: int) -> torch.Tensor:
+    """Lengthen an axis with zeros."""
+    missing = list(rows.shape)
+    missing[axis] = size - rows.shape[axis]
+    return torch.cat([rows, rows.new_zeros(missing)], dim=axis)
 
 
 def _clip_frames(count: int, steps: int, per_step: int) -> npt.NDArray[np.int64]:

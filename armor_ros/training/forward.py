@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.backbone import decoder_layers, final_norm
+from armor_ros.model.vision_tower import VisionTower
 from armor_ros.training.packing import IGNORED, PackedBatch, tree_mask
 
 
@@ -45,6 +48,7 @@ class PackedForward(nn.Module):
         super().__init__()
         self.model = model
         self.freeze_vision = freeze_vision
+        self._tower = VisionTower(model.backbone.model.visual)
         self._early = max(model.config.head.pooled_layers)
         self._failure = model.config.head.failure_index
 
@@ -86,7 +90,11 @@ class PackedForward(nn.Module):
         visual = self.model.backbone.model.visual
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_vision):
             patches = batch.patches.to(visual.dtype)
-            embeddings: torch.Tensor = visual(patches, grid_thw=batch.grids).pooler_output
+            if not _is_wrapped(visual):
+                return self._tower.encode_all(patches, batch.grids)
+            embeddings: torch.Tensor = visual(
+                _all_frames(patches, visual), grid_thw=batch.grids
+            ).pooler_output
         return embeddings
 
     def _layers(
@@ -147,3 +155,24 @@ class PackedForward(nn.Module):
         count = len(wanted)
         sums = losses.new_zeros(count).index_add(0, place, losses)
         return sums, torch.bincount(place, minlength=count)
+
+
+def _is_wrapped(visual: Any) -> bool:
+    """
+    Whether something happens around the blocks of a vision tower when they are called.
+
+    FSDP2 gathers their weights, gradient checkpointing drops their activations.
+    """
+    return any(
+        isinstance(block, FSDPModule) or getattr(block, 'gradient_checkpointing', False)
+        for block in visual.blocks
+    )
+
+
+def _all_frames(patches: torch.Tensor, visual: Any) -> torch.Tensor:
+    """Return patches with every frame of their step, where one stands for all (see ``pack``)."""
+    _, channels, steps, height, width = visual.patch_embed.proj.weight.shape
+    if patches.shape[1] == channels * steps * height * width:
+        return patches
+    single = patches.view(-1, channels, 1, height, width)
+    return single.expand(-1, -1, steps, -1, -1).flatten(1)

@@ -91,7 +91,8 @@ class PackedBatch:
     (3, B, S); ``branch`` (B, S): 0 prefix, k the k-th branch, -1 padding; ``targets`` (B, S) the
     token that should follow, IGNORED elsewhere. ``patches`` (P, D) and ``grids`` (C, 3) are the
     input of the vision tower for all rows whose pictures are not in ``embeddings`` (N, H), which
-    is None where none are; either all rows are kept or none.
+    is None where none are; either all rows are kept or none. Patches of images hold one frame,
+    which stands for all of its step.
 
     ``detections`` (D, 3) int64: row, branch, round of each question to the classification head;
     ``failed`` (D,) bool its answer. ``reasonings`` (E, 3) likewise for the language head.
@@ -142,7 +143,7 @@ def pack(samples: Sequence[PackedSample]) -> PackedBatch:
         ),
         branch=_stack([row.branch for row in rows], longest, _PADDING),
         targets=_stack([row.targets for row in rows], longest, IGNORED),
-        patches=torch.cat([each.patches for each in shown]) if shown else torch.zeros(0, 0),
+        patches=_patches(shown),
         grids=torch.tensor([each.grid for each in shown]).view(-1, 3),
         embeddings=torch.cat(cached) if cached else None,
         detections=_questions(rows, asks_label=True),
@@ -196,6 +197,14 @@ class _Row:
         self.targets += [*silent, *(branch.answer or (IGNORED,))]
         start = self.clip.next_position
         self.positions.append(torch.arange(start, start + len(ids)).expand(3, -1))
+
+
+def _patches(shown: Sequence[VisionInput]) -> torch.Tensor:
+    if not shown:
+        return torch.zeros(0, 0)
+    if any(each.is_video for each in shown):
+        return torch.cat([each.patches for each in shown])
+    return torch.cat([each.first_frame() for each in shown])
 
 
 def _questions(rows: Sequence[_Row], *, asks_label: bool) -> torch.Tensor:

@@ -24,8 +24,8 @@ from armor_ros.inference.episode_input import EpisodeInput, Sight, look, sight_i
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.auxiliary import StateTargets, state_targets
 from armor_ros.training.conditioning import Truth
-from armor_ros.training.kept_vision import KeptVision
 from armor_ros.training.folds import without_fold
+from armor_ros.training.kept_vision import KeptVision
 from armor_ros.training.packing import Clip
 from armor_ros.training.recipe import DataRecipe
 

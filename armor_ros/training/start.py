@@ -45,6 +45,8 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
         vocabulary=random.vocabulary,
         spread=random.spread,
         patch_size=random.patch_size,
+        merge_size=random.merge_size,
+        windows_only=random.windows_only,
     )
     sentences = (*SENTENCES, *texts)
     return make_tiny_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from accelerate import Accelerator
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.auxiliary import StateHead
+from armor_ros.training.kept_vision import tower_digest, with_embeddings
 from armor_ros.training.optimization import freeze_for, make_accelerator, make_optimizer
-from armor_ros.training.reading import ReadAhead
+from armor_ros.training.reading import ReadAhead, Turn
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.sampled import (
     Sampled,
@@ -119,12 +120,13 @@ class Trainer:
         sampled = self._sample(plan, first) if first < plan.steps else Sampled()
         plan = self._explained(plan, sampled)
         stepper = self._stepper(plan, sampled, optimizer, rates)
+        self._keep_vision(plan)
         accelerator = self.accelerator
         place = (accelerator.process_index, accelerator.num_processes)
         saved = time.monotonic()
         with ReadAhead(self._data, plan, *place) as reader:
             for step in range(first, plan.steps):
-                self._on_step(stepper.take(step, reader.take(step)))
+                self._on_step(stepper.take(step, self._seen(reader.take(step))))
                 self._try(plan, step)
                 stops, is_due = self._agree(time.monotonic() - saved > self._save_seconds)
                 if stops or is_due or step + 1 == plan.steps:
@@ -204,6 +206,23 @@ class Trainer:
         if not is_sharded(self.module):
             self.module = self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
+
+    def _keep_vision(self, plan: PhasePlan) -> None:
+        """Keep what the vision tower sees for as long as a phase leaves it as it is."""
+        frozen = plan.rates[1] == 0 and not is_sharded(self.module)
+        tower = tower_digest(self._model, self._recipe.precision) if frozen else None
+        self._data.freeze(tower)
+        if self._validation is not None:
+            self._validation.data.freeze(tower)
+
+    def _seen(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Return samples with the embeddings of what they show, where these are kept."""
+        kept, packed = self._data.kept, self.module.packed
+        with self.accelerator.autocast():
+            return [
+                [(with_embeddings(sample, kept, packed), epoch) for sample, epoch in turn]
+                for turn in turns
+            ]
 
     def _try(self, plan: PhasePlan, step: int) -> None:
         if self._validation is not None and plan.tries_after(step):

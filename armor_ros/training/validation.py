@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.conditioning import SFT_REQUEST, Truth
+from armor_ros.training.kept_vision import with_embeddings
 from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
 from armor_ros.training.samples import TrainingData, TrainingSample
 from armor_ros.training.schedule import PhasePlan
@@ -63,7 +64,7 @@ class Validation:
         self, accelerator: Accelerator, data: TrainingData, recipe: TrainingRecipe
     ) -> None:
         self._accelerator = accelerator
-        self._data = data
+        self.data = data
         self._recipe = recipe
         count = min(recipe.evaluation.samples, len(data))
         indices = range(len(data))
@@ -78,8 +79,9 @@ class Validation:
         maker = BatchMaker(module.model, _question(plan.phase), (), '')
         totals = torch.zeros(7, device=accelerator.device)
         for indices, weight in self._shares():
-            batch = maker.make([self._data[i] for i in indices], [0] * len(indices))
             with accelerator.autocast():
+                samples = [self._sample(module, index) for index in indices]
+                batch = maker.make(samples, [0] * len(indices))
                 sums = wrapped(batch.to(accelerator.device), speaks=True)
             losses = torch.stack([sums.detection, sums.language, sums.auxiliary])
             totals += weight * torch.cat([losses, sums.counts.to(losses)])
@@ -91,6 +93,9 @@ class Validation:
             plan.index, step, len(self._chosen), _mean(detection, labels), _mean(correct, labels),
             _mean(language, tokens), _mean(auxiliary, asked), shown,
         )  # fmt: skip
+
+    def _sample(self, module: TrainingModule, index: int) -> TrainingSample:
+        return with_embeddings(self.data[index], self.data.kept, module.packed)
 
     def _shares(self) -> list[tuple[list[int], float]]:
         """Return this process's batches, as many as the others have; the surplus weighs 0."""
@@ -106,11 +111,11 @@ class Validation:
         if phase.kind == 'perception' or not self._recipe.evaluation.shown:
             return ()
         chosen = self._chosen[: self._recipe.evaluation.shown]
-        samples = [self._data[index] for index in chosen]
         with self._accelerator.autocast():
+            samples = [self._sample(module, index) for index in chosen]
             answers = _answers(module, phase, samples)
         return tuple(
-            ShownAnswer(sample.id, self._data.samples[index].instruction, sample.truth, own)
+            ShownAnswer(sample.id, self.data.samples[index].instruction, sample.truth, own)
             for index, sample, own in zip(chosen, samples, answers, strict=True)
         )
 

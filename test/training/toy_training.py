@@ -100,12 +100,14 @@ def make_model(recipe: TrainingRecipe, root: Path) -> ArmorModel:
     return starting_model(recipe, sample_texts(read_samples(root, recipe.data)))
 
 
-def make_trainer(recipe: TrainingRecipe, root: Path, output: Path, **options: Any) -> Trainer:
+def make_trainer(
+    recipe: TrainingRecipe, root: Path, output: Path, cache: Path | None = None, **options: Any
+) -> Trainer:
     """Return a trainer from scratch."""
     model = make_model(recipe, root)
     samples = read_samples(root, recipe.data)
     cameras = recipe.data.cameras
-    data = TrainingData(root, samples, model, cameras, with_state=recipe.with_state)
+    data = TrainingData(root, samples, model, cameras, with_state=recipe.with_state, cache=cache)
     tries = None
     if recipe.evaluation.samples:
         others = read_manifest(root, recipe.data.validation)
@@ -113,11 +115,13 @@ def make_trainer(recipe: TrainingRecipe, root: Path, output: Path, **options: An
     return Trainer(model, data, recipe, output, validation=tries, **options)
 
 
-def losses_of(recipe: TrainingRecipe, root: Path, output: Path) -> list[list[float]]:
+def losses_of(
+    recipe: TrainingRecipe, root: Path, output: Path, cache: Path | None = None
+) -> list[list[float]]:
     """Train, and return all losses and the accuracy, step by step."""
     found: list[list[float]] = []
     make_trainer(
-        recipe, root, output,
+        recipe, root, output, cache,
         on_step=lambda report: found.append(
             [report.detection, report.language, report.auxiliary, report.accuracy]
         ),
