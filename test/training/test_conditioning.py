@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from toy_training import losses_of, make_recipe
+
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.prompts import PreviousAnswer
+from armor_ros.training.conditioning import Truth, contrast_branches
+
+OTHERS = (
+    Truth(True, 'it fell'),
+    Truth(True, 'it slipped'),
+    Truth(False, 'it stands'),
+    Truth(False, 'it lies there'),
+)
+
+
+def test_everything_is_asked_twice_of_a_dense_sample(model: ArmorModel) -> None:
+    prompts, truth = model.prompts, OTHERS[0]
+    branches = contrast_branches(prompts, truth, OTHERS, 0.0, random.Random(0))
+    nothing = PreviousAnswer()
+    assert [branch.suffix for branch in branches] == [
+        tuple(prompts.detection_suffix(nothing)),
+        tuple(prompts.reasoning_suffix(nothing)),
+        # of the same outcome, but never its own
+        tuple(prompts.detection_suffix(PreviousAnswer(None, 'it slipped'))),
+        tuple(prompts.reasoning_suffix(PreviousAnswer(True))),
+    ]
+    answer = tuple(prompts.explanation_tokens('it fell'))
+    assert [branch.answer for branch in branches] == [(), answer, (), answer]
+    assert [branch.failed for branch in branches] == [True, None, True, None]
+
+
+def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel) -> None:
+    prompts, rng = model.prompts, random.Random(1)
+    wrong = {tuple(prompts.detection_suffix(PreviousAnswer(None, own.explanation)))
+             for own in OTHERS if own.failed}  # fmt: skip
+    count = 0
+    for _ in range(400):
+        branches = contrast_branches(prompts, Truth(False), OTHERS, 0.2, rng)
+        assert [branch.failed for branch in branches] == [False, False]
+        count += branches[1].suffix in wrong
+    # 80 expected, with a deviation of 8
+    assert 50 < count < 110
+
+
+def test_without_another_explanation_nothing_is_quoted(model: ArmorModel) -> None:
+    for truth, others in ((Truth(True), OTHERS[2:]), (OTHERS[0], OTHERS[:1])):
+        branches = contrast_branches(model.prompts, truth, others, 0.0, random.Random(0))
+        labels = [branch for branch in branches if branch.failed is not None]
+        assert len(labels) == 1
+
+
+@pytest.mark.parametrize('kind', ['warmup', 'expert'])
+def test_contrast_learns(toy_data: Path, tmp_path: Path, kind: str) -> None:
+    phase = {'kind': kind, 'conditioning': 'contrast', 'epochs': 6}
+    losses = losses_of(make_recipe(phase, dropout=0.0), toy_data, tmp_path)
+    first, last = (sum(row[0] + row[1] for row in rows) for rows in (losses[:2], losses[-2:]))
+    assert last < 0.9 * first
+    assert losses == losses_of(make_recipe(phase, dropout=0.0), toy_data, tmp_path / 'again')
+    phase = {'kind': kind, 'epochs': 1}
+    assert losses_of(make_recipe(phase, dropout=0.0), toy_data, tmp_path / 'other')[0] != losses[0]
