@@ -746,20 +746,22 @@ def test_a_session_is_opened_before_it_begins_or_not_at_all():
 
 
 def test_rounds_that_the_model_brings_are_no_lack_of_memory(make_server, make_client, events):
-    asked = []
+    scripted, asked = ScriptedModel(), []
 
     def with_its_own_rounds(episode, settings, **options):
         asked.append(settings)
-        return ScriptedModel().diagnose(
-            episode, dataclasses.replace(settings, rounds=2), **options
-        )
+        return scripted.diagnose(episode, dataclasses.replace(settings, rounds=2), **options)
 
-    make_server(
-        lambda: LoadedModel(INFO, with_its_own_rounds, ScriptedModel().open_stream)
+    server = make_server(
+        lambda: LoadedModel(INFO, with_its_own_rounds, scripted.open_stream)
     ).start()
     client = make_client()
     events.wait(ModelReady)
-    client.open('a', FRONT, FPS)
-    client.submit('a', make_episode(), dataclasses.replace(FRONT, rounds=0))
-    assert events.wait(ENDS, 'a').diagnosis.settings.rounds == 2
+    client.open('runs', FRONT, FPS)
+    push_all(client, 'runs', make_episode('runs'))
+    wait_until_encoded(server, sessions=1, frames=4)
+    client.open('done')
+    client.submit('done', make_episode(), dataclasses.replace(FRONT, rounds=0))
+    assert events.wait(ENDS, 'done').diagnosis.settings.rounds == 2
     assert len(asked) == 1
+    assert len(pool_of(server)) == 1
