@@ -120,7 +120,8 @@ def _figures(sums: Array) -> Array:
 def _score(figures: Array) -> Array:
     """Return the mean of both figures, the accuracy where there is no ROUGE-L."""
     accuracy, rouge = figures
-    return np.where(np.isnan(rouge), accuracy, (accuracy + rouge) / 2)
+    score: Array = np.where(np.isnan(rouge), accuracy, (accuracy + rouge) / 2)
+    return score
 
 
 def _spread(differences: Array) -> float:
