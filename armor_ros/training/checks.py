@@ -67,6 +67,13 @@ def _check_phase(samples: Sequence[Sample], phase: PhaseRecipe) -> None:
             f'phase {phase.kind} needs explained samples, and of {len(samples)} none is: add '
             'explanations, raise data.dense, or leave the phase out'
         )
+    explained = {sample.label for sample in samples if sample.dense}
+    if phase.verified and len(explained) < 2:
+        raise ArmorError(
+            f'phase {phase.kind} verifies explanations, which takes explained failures and '
+            f'successes to learn from; explained is {" and ".join(explained) or "none"}. Add the '
+            'others, or set verified to 0'
+        )
     if phase.kind == 'perception' or phase.auxiliary:
         without = [sample.id for sample in samples if sample.state is None]
         if without:

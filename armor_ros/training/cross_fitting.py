@@ -23,6 +23,8 @@ from armor_ros.datasets.manifest import Sample
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint
 from armor_ros.training.folds import fold_numbers
+from armor_ros.training.forward import PackedForward
+from armor_ros.training.kept_vision import tower_digest, with_embeddings
 from armor_ros.training.optimization import make_accelerator
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.rollout import rollout
@@ -75,6 +77,8 @@ def cross_fit(
             add_seconds(file, _seconds(folder))
         model = load_checkpoint(checkpoint, device=str(accelerator.device), dtype='float32')
         data = TrainingData(root, members, model, recipe.data.cameras, cache=cache)
+        if not any(plan_phase(recipe, index, ()).rates[1] for index in range(plan.index)):
+            data.freeze(tower_digest(model, recipe.precision))
         _answer(accelerator, plan, model, data, file, on_turn)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -108,7 +112,7 @@ def _answer(
     on_turn: Callable[[], None],
 ) -> None:
     """Answer the rounds of all clips, once for each pass of the phase."""
-    settings = rollout_settings(plan.phase)
+    settings, packed = rollout_settings(plan.phase), PackedForward(model, freeze_vision=True)
     asked = [(index, epoch) for epoch in range(plan.passes) for index in range(len(data))]
 
     def answer(turns: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -118,6 +122,7 @@ def _answer(
             for sample, (_, epoch) in zip(samples, turns, strict=True)
         ]
         with accelerator.autocast():
+            samples = [with_embeddings(sample, data.kept, packed) for sample in samples]
             history = rollout(model, [sample.clip for sample in samples], names, settings, 0)
         return [
             {

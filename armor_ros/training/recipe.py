@@ -56,7 +56,8 @@ class RandomModel:
     Sizes of a backbone that starts from random weights; see ``armor_ros.model.tiny``.
 
     ``vocabulary`` bounds the tokens of a tokenizer that is learned from the data set's texts,
-    ``spread`` is the deviation of the first weights.
+    ``spread`` is the deviation of the first weights. ``vision`` is a checkpoint of these sizes
+    whose vision tower is taken: one that sees already, for a language model that knows nothing.
     """
 
     hidden_size: int = 128
@@ -68,6 +69,7 @@ class RandomModel:
     windows_only: bool = False
     vocabulary: int = 1024
     spread: float = 0.05
+    vision: str = ''
 
     def __post_init__(self) -> None:
         here = 'model.random'
@@ -124,7 +126,9 @@ class PhaseRecipe:
 
     ``epochs`` counts passes over the samples that the phase uses: all, or with ``only_dense`` the
     explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
-    ``auxiliary`` weighs the loss on the simulator's state.
+    ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
+    clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
+    other light, moved a little and mirrored (see ``training.variation``).
     """
 
     kind: PhaseKind
@@ -141,9 +145,18 @@ class PhaseRecipe:
     learning_rate: float | None = None
     vision_learning_rate: float | None = None
     auxiliary: float = 0.0
+    time_steps: int | None = None
+    vary: bool = False
 
     def __post_init__(self) -> None:
         here = f'phase {self.kind}'
+        if self.time_steps is not None:
+            _check(here, 'time_steps', self.time_steps, 1, 100_000)
+        if self.kind != 'perception' and (self.vary or self.time_steps is not None):
+            raise ArmorError(
+                f'{here}: time_steps and vary are for perception alone, since what is said of a '
+                'clip would not hold any more; leave them out'
+            )
         _check(here, 'epochs', self.epochs, 0.0, 1e6)
         _check(here, 'rounds', self.rounds, 1, 100)
         _check(here, 'temperature', self.temperature, 0.0, 100.0)

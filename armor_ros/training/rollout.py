@@ -54,7 +54,7 @@ def rollout(
     trained = model.training
     model.eval()
     try:
-        policy = _BatchPolicy(model, clips)
+        policy = BatchPolicy(model, clips)
         previous = [PreviousAnswer()] * len(clips)
         history = [previous]
         for index in range(settings.rounds - 1):
@@ -75,7 +75,7 @@ def say(model: ArmorModel, clips: Sequence[Clip], suffix: Sequence[int], limit: 
     trained = model.training
     model.eval()
     try:
-        policy = _BatchPolicy(model, clips)
+        policy = BatchPolicy(model, clips)
         numbers = torch.zeros(len(clips), limit)
         return policy.texts([suffix] * len(clips), numbers, 0.0)
     finally:
@@ -102,7 +102,7 @@ def propose(
     found = [''] * len(clips)
     previous = [PreviousAnswer()] * len(clips)
     try:
-        policy = _BatchPolicy(model, clips)
+        policy = BatchPolicy(model, clips)
         for index in range(tries):
             texts = policy.explanations(previous, names, settings, 0, index)
             for place, text in enumerate(texts):
@@ -151,7 +151,7 @@ class _Cache:
         return stores[0][:, :, :end], stores[1][:, :, :end]
 
 
-class _BatchPolicy:
+class BatchPolicy:
     """The model's answers to B clips, whose prefixes are padded at the front."""
 
     def __init__(self, model: ArmorModel, clips: Sequence[Clip]) -> None:
@@ -185,18 +185,28 @@ class _BatchPolicy:
         index: int,
     ) -> list[bool]:
         """Return whether each clip's task failed: drawn, or the likelier."""
-        suffixes = [self._model.prompts.detection_suffix(each) for each in previous]
-        hidden, positions, valid = self._prompt(suffixes, 0)
-        _, features = self._run_early(hidden, positions, valid)
-        logits = self._model.detection_logits(torch.cat([self._features, features], 1), valid)
-        failure = self._model.config.head.failure_index
-        probabilities = logits.double().softmax(-1)[:, failure].tolist()
+        probabilities = self.failure_probabilities(previous)
         if not settings.sample_label:
             return [probability >= 0.5 for probability in probabilities]
         return [
             float(uniforms(seed, f'label/{name}', index, 0, 1)[0]) < probability
             for name, probability in zip(names, probabilities, strict=True)
         ]
+
+    def failure_probabilities(self, previous: Sequence[PreviousAnswer]) -> list[float]:
+        """Return how likely each clip's task failed, given an answer of before."""
+        suffixes = [self._model.prompts.detection_suffix(each) for each in previous]
+        hidden, positions, valid = self._prompt(suffixes, 0)
+        _, features = self._run_early(hidden, positions, valid)
+        logits = self._model.detection_logits(torch.cat([self._features, features], 1), valid)
+        failure = self._model.config.head.failure_index
+        probabilities: list[float] = logits.double().softmax(-1)[:, failure].tolist()
+        return probabilities
+
+    def likeliest(self, previous: Sequence[PreviousAnswer], limit: int) -> list[str]:
+        """Return the likeliest explanation of each clip, given an answer of before."""
+        suffixes = [self._model.prompts.reasoning_suffix(each) for each in previous]
+        return self.texts(suffixes, torch.zeros(len(suffixes), limit), 0.0)
 
     def explanations(
         self,

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from armor_ros.datasets.manifest import Sample
+from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint, new_head, with_config
 from armor_ros.model.tiny import TinySize, make_tiny_model
@@ -49,9 +50,24 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
         windows_only=random.windows_only,
     )
     sentences = (*SENTENCES, *texts)
-    return make_tiny_model(
+    model = make_tiny_model(
         seed=recipe.seed, size=size, config=recipe.model.config, sentences=sentences
     )
+    if random.vision:
+        _take_vision(model, random.vision)
+    return model
+
+
+def _take_vision(model: ArmorModel, checkpoint: str) -> None:
+    """Give a model the vision tower of a checkpoint; ArmorError when it has other sizes."""
+    seeing = load_checkpoint(checkpoint, device='cpu', dtype='float32').backbone.model.visual
+    try:
+        model.backbone.model.visual.load_state_dict(seeing.state_dict())
+    except RuntimeError as error:
+        raise ArmorError(
+            f'model.random.vision is {checkpoint}, whose vision tower has other sizes than '
+            'model.random says; give it the sizes of the recipe that it was trained by'
+        ) from error
 
 
 def _loaded_model(recipe: TrainingRecipe, device: str) -> ArmorModel:

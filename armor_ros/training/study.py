@@ -19,8 +19,12 @@ from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.recipe_files import read_training_recipe, recipe_text
 
 # How a trained model is asked: see ``armor_ros.training.study_answers``.
-Way = Literal['single', 'round_0', 'last', 'best', 'written', 'made_to_think']
-WAYS: tuple[Way, ...] = ('single', 'round_0', 'last', 'best')
+Way = Literal[
+    'single', 'round_0', 'agreeing_0', 'last', 'best', 'agreeing', 'written', 'made_to_think'
+]
+WAYS: tuple[Way, ...] = ('single', 'round_0', 'agreeing_0', 'last', 'best', 'agreeing')
+# Those of a recipe that names none.
+USUAL_WAYS: tuple[Way, ...] = ('single', 'round_0', 'last', 'best')
 SFT_WAYS: tuple[Way, ...] = ('written', 'made_to_think')
 
 _EPOCHS_APART = 1e-6
@@ -36,7 +40,7 @@ class StudyRecipe:
     ``phases.1.epochs``, or ``phases`` whole. With ``trained_as`` nothing is trained: it is the
     model of that recipe, asked in other ways. ``compute_of`` lengthens the last phase until
     training takes as much computation as that recipe's. ``ways`` are those of which the table
-    has a row, all when empty.
+    has a row, the usual ones when empty.
     """
 
     name: str
@@ -64,7 +68,8 @@ class StudyEvaluation:
     How models are evaluated: on which ``splits``, and with which settings of Algorithm 2.
 
     ``samples`` bounds how many of each split (0: all), by whole recordings.
-    ``sft_tokens`` is the most that a fine-tuned model writes.
+    ``sft_tokens`` is the most that a fine-tuned model writes. Up to ``probes`` samples of each
+    split show whether the heads listen to each other (see ``study_probes``; 0: none).
     """
 
     splits: tuple[str, ...] = ('test_seen',)
@@ -74,6 +79,7 @@ class StudyEvaluation:
     temperature: float = 0.7
     max_new_tokens: int = 80
     sft_tokens: int = 120
+    probes: int = 200
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -83,6 +89,8 @@ class StudyEvaluation:
                 raise ArmorError(f'evaluation.{name} is {getattr(self, name)}; give at least 1')
         if self.samples < 0:
             raise ArmorError(f'evaluation.samples is {self.samples}; give 0 for all, or more')
+        if self.probes < 0:
+            raise ArmorError(f'evaluation.probes is {self.probes}; give 0 for none, or more')
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,8 @@ class Study:
     ``base`` is a recipe by name or path (relative to the study's file), ``changes`` are made to it
     for all. ``reference`` is the recipe whose answers the others' are subtracted from, task by
     task. ``step_costs`` says how many plain steps a step of a kind of phase costs, where that is
-    not to be measured; see ``compute_of``. All recipes must have the same total of epochs, but
+    not to be measured, and ``sampling`` in it all that is sampled before phases; see
+    ``compute_of``. All recipes must have the same total of epochs, but
     those of equal compute; the vision tower's own phase (perception) counts too.
     """
 
@@ -232,13 +241,13 @@ def is_sft(recipe: TrainingRecipe) -> bool:
 
 def ways_of(entry: StudyRecipe, recipe: TrainingRecipe) -> tuple[Way, ...]:
     """Return the ways in which a recipe's model is asked; ArmorError when it cannot be so."""
-    possible = SFT_WAYS if is_sft(recipe) else WAYS
+    possible, usual = (SFT_WAYS, SFT_WAYS) if is_sft(recipe) else (WAYS, USUAL_WAYS)
     wrong = [way for way in entry.ways if way not in possible]
     if wrong:
         raise ArmorError(
             f'{entry.name} cannot be asked the way {wrong[0]!r}; choose from {", ".join(possible)}'
         )
-    return entry.ways or possible
+    return entry.ways or usual
 
 
 def _inside(place: Any, name: str, key: str) -> Any:

@@ -6,10 +6,12 @@ The models of a study answer: by the code of ``armor evaluate``, in several ways
 - ``round_0``: the first round of refinement, whose texts are sampled.
 - ``last``: Algorithm 2's answer, of the round at which it stopped.
 - ``best``: that of the round with the lowest combined entropy.
+- ``agreeing_0`` and ``agreeing``: round 0 and Algorithm 2's answer, but of the trajectories the
+  one whose explanation agrees most with the label (see ``ExplanationChoice``).
 - ``written``: the text of a fine-tuned model.
 - ``made_to_think``: the same where its thought may not be empty.
 
-Rounds of one run of Algorithm 2 give the three in the middle.
+Rounds of one run of Algorithm 2 give the five in the middle.
 """
 
 from __future__ import annotations
@@ -23,11 +25,17 @@ from pathlib import Path
 from armor_ros.datasets.detect import open_data_set
 from armor_ros.datasets.manifest import MANIFEST_FILE, write_whole
 from armor_ros.datasets.record import DataSet, Record, Skipped
-from armor_ros.episodes.diagnosis import RefinementSettings
+from armor_ros.episodes.diagnosis import ExplanationChoice, RefinementSettings, ReturnPolicy
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.evaluate import EvaluationProgress, evaluate
-from armor_ros.evaluation.lines import PREDICTIONS, Line, read_lines
+from armor_ros.evaluation.lines import (
+    PREDICTIONS,
+    Line,
+    answer_within,
+    read_lines,
+    rounds_run,
+)
 from armor_ros.evaluation.predictor import (
     BaselinePredictor,
     EvaluationSettings,
@@ -44,6 +52,14 @@ from armor_ros.training.study import StudyEvaluation, Way
 DONE_FILE = 'answered.json'
 # The folder of the run of Algorithm 2 that these ways are parts of.
 REFINED = 'refined'
+# Of each, after how many rounds (0: all), of which of these, and which trajectory.
+_REFINED: dict[str, tuple[int, ReturnPolicy, ExplanationChoice]] = {
+    'round_0': (1, ReturnPolicy.LAST, ExplanationChoice.PAPER),
+    'last': (0, ReturnPolicy.LAST, ExplanationChoice.PAPER),
+    'best': (0, ReturnPolicy.BEST, ExplanationChoice.PAPER),
+    'agreeing_0': (1, ReturnPolicy.LAST, ExplanationChoice.AGREEMENT),
+    'agreeing': (0, ReturnPolicy.LAST, ExplanationChoice.AGREEMENT),
+}
 
 Progress = Callable[[EvaluationProgress], None]
 
@@ -59,13 +75,16 @@ class Questions:
     def digest(self) -> str:
         """Return what tells apart questions that may be answered differently."""
         manifest = (self.data / MANIFEST_FILE).read_bytes()
-        told = json.dumps([asdict(self.settings), self.cameras]).encode()
+        settings = asdict(self.settings)
+        # asked elsewhere
+        del settings['probes']
+        told = json.dumps([settings, self.cameras, 'agreement']).encode()
         return hashlib.sha256(manifest + told).hexdigest()[:16]
 
 
 def folder_of(way: Way) -> str:
     """Return the name of the folder with the answers of a way."""
-    return REFINED if way in ('round_0', 'last', 'best') else way
+    return REFINED if way in _REFINED else way
 
 
 def answer_all(
@@ -104,21 +123,32 @@ def read_answers(output: Path, way: Way) -> list[Line]:
 
 
 def as_answered(line: Line, way: Way) -> Line:
-    """Return the line as if refinement had returned the answer of another round."""
-    best = [index for index, entry in enumerate(line.get('trace') or []) if entry['best']]
-    if not best or way not in ('round_0', 'last', 'best'):
+    """Return the line as if it had been answered in another way of refinement."""
+    if way not in _REFINED or not line.get('trace'):
         return line
-    best.sort(key=lambda index: int(line['trace'][index]['round']))
-    chosen = {'round_0': best[0], 'last': best[-1]}.get(way)
-    if chosen is None:
-        chosen = min(best, key=lambda index: float(line['trace'][index]['combined_entropy']))
-    entry = line['trace'][chosen]
+    rounds, policy, choice = _REFINED[way]
+    return _with_answer(line, rounds or rounds_run(line), policy, choice)
+
+
+def at_round(line: Line, rounds: int) -> Line:
+    """Return the line as if refinement had taken so many rounds at most."""
+    if not line.get('trace'):
+        return line
+    return _with_answer(line, rounds, ReturnPolicy.LAST, ExplanationChoice.PAPER)
+
+
+def _with_answer(line: Line, rounds: int, policy: ReturnPolicy, choice: ExplanationChoice) -> Line:
+    settings = {**(line.get('settings') or {}), 'explanation_choice': choice.value}
+    entry = answer_within({**line, 'settings': settings}, rounds, policy)
+    if entry is None:
+        return line
     copied = ('failure_probability', 'explanation', 'detection_entropy', 'explanation_entropy',
               'combined_entropy')  # fmt: skip
     return {
         **line,
         **{key: entry[key] for key in copied},
-        'selected': chosen,
+        'selected': line['trace'].index(entry),
+        'settings': settings,
         'verdict': 'FAILURE' if entry['failed'] else 'SUCCESS',
         'calibrated': False,
     }
@@ -143,6 +173,8 @@ def _predictor(model: ArmorModel, settings: StudyEvaluation, name: str) -> Predi
         trajectories=settings.trajectories,
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,
+        # notes agreements, and is else what Algorithm 2 does
+        explanation_choice=ExplanationChoice.AGREEMENT,
     )
     if name == 'single':
         refinement = replace(refinement, rounds=1, trajectories=1, temperature=0.0)

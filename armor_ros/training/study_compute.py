@@ -18,6 +18,8 @@ from armor_ros.training.samples import read_samples
 from armor_ros.training.schedule import plan_phase
 
 COMPUTE_FILE = 'compute.json'
+# Among the costs of kinds of phases, what all sampling before phases costs.
+SAMPLING = 'sampling'
 # Of the first steps of a phase, which warm caches up, so many do not count.
 _FIRST_STEPS = 2
 
@@ -31,6 +33,7 @@ class StepCount:
     samples: int
     dense: int
     last_samples: int
+    samples_ahead: bool
 
     @classmethod
     def of(cls, recipe: TrainingRecipe, data: Path) -> StepCount:
@@ -43,24 +46,34 @@ class StepCount:
             len(dense),
             sum(dense),
             len(plans[-1].chosen),
+            any(phase.verified or phase.folds for phase in recipe.phases),
         )
 
     def cost(self, costs: Mapping[str, float]) -> float:
-        """Return the steps weighed by what those of each kind of phase cost."""
-        lacking = sorted(set(self.kinds) - set(costs))
+        """Return the steps weighed by what those of each kind of phase cost, and all sampling."""
+        wanted = {*self.kinds, SAMPLING} if self.samples_ahead else {*self.kinds}
+        lacking = sorted(wanted - set(costs))
         if lacking:
             raise ArmorError(
-                f'what a step of {lacking[0]} costs is not known; give it in step_costs'
+                f'what {lacking[0]} costs, in plain steps, is not known; give it in step_costs'
             )
-        return sum(costs[kind] * count for kind, count in zip(self.kinds, self.steps, strict=True))
+        sampling = costs[SAMPLING] if self.samples_ahead else 0.0
+        return sampling + sum(
+            costs[kind] * count for kind, count in zip(self.kinds, self.steps, strict=True)
+        )
 
 
-def measured_costs(steps: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> dict[str, float]:
+def measured_costs(
+    steps: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+    sampling: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, float]:
     """
     Return what a step of each kind costs, in plain ones, from the log of a run.
 
-    By the median of their seconds. A plain step is one of warm-up; raises ArmorError when the run
-    has none.
+    By the median of their seconds; ``sampling`` is what all that was sampled before phases costs,
+    the training of the models that were asked included. A plain step is one of warm-up; raises
+    ArmorError when the run has none.
     """
     seconds: dict[str, list[float]] = {}
     for line in steps:
@@ -72,7 +85,11 @@ def measured_costs(steps: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> 
             'a control of equal compute needs a recipe with a warm-up, whose steps are the '
             'measure; give step_costs'
         )
-    return {kind: round(median / medians['warmup'], 4) for kind, median in medians.items()}
+    plain = medians['warmup']
+    costs = {kind: round(median / plain, 4) for kind, median in medians.items()}
+    if sampling:
+        costs[SAMPLING] = round(sum(float(line['seconds']) for line in sampling) / plain, 4)
+    return costs
 
 
 def equal_compute(

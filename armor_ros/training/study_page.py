@@ -22,11 +22,52 @@ _DIFFERENCES = {
     'rouge_l_failures': 'of failures',
     'right_kind': 'right kind',
 }
+_TITLES = {'heads': '### Do the heads listen to each other?', 'rounds': '### Round by round'}
+_HEADS = {
+    'heads_agree': 'heads agree',
+    'texts_change': 'texts change',
+    'texts_follow': 'and follow',
+    'right_kind alone': 'right kind, clip alone',
+    'right_kind own': 'own label',
+    'right_kind true': 'true label',
+    'right_kind opposite': 'opposite label',
+    'other_kind': 'errors of another kind',
+    'labels_change': 'labels change',
+    'moves': 'failure likelier by',
+    'accuracy alone': 'detection, clip alone',
+    'accuracy own': 'own text',
+    'accuracy right': 'text of the right outcome',
+    'accuracy wrong': 'of the wrong one',
+}
+_HEADS_NOTE = (
+    'Texts change where the explanation is another one given the opposite of the own label, and '
+    'follow where it then speaks of that outcome. Errors of another kind are the share of wrong '
+    'explanations of failures, from the clip alone, that name another kind of failure; the others '
+    'name none. Labels change where it matters whether an explanation of another failure or of '
+    'another success is quoted, and failure is likelier by so much given the former. Heads agree '
+    'where label and explanation from the clip alone speak of the same outcome. All answers are '
+    'the likeliest ones.'
+)
+_ROUNDS = {
+    'ran': 'ran',
+    'accuracy': 'detection',
+    'rouge_l_failures': 'explanation of failures',
+    'right_kind': 'right kind',
+    'heads_agree': 'heads agree',
+    'entropy': 'detection entropy',
+    'error_auroc': 'entropy tells errors',
+}
+_ROUNDS_NOTE = (
+    'What would be answered with so many rounds more than the first; a task that stopped earlier '
+    'keeps its answer, and ran is the share of those that did not.'
+)
 _WAYS = {
     'single': 'single pass',
     'round_0': 'round 0',
     'last': 'refined, last',
     'best': 'refined, best',
+    'agreeing_0': 'round 0, agreeing',
+    'agreeing': 'refined, agreeing',
     'written': 'as written',
     'made_to_think': 'made to think',
 }
@@ -41,7 +82,9 @@ _READING = (
 _ANSWERS = (
     'Single pass is the likeliest label and text; round 0 the first round of refinement, whose '
     'text is sampled; refined is the answer of Algorithm 2, of the round at which it stopped '
-    '(last) or of the one with the lowest combined entropy (best). A fine-tuned model writes one '
+    '(last) or of the one with the lowest combined entropy (best). Agreeing takes of the '
+    'trajectories with the same label the one whose explanation, given alone, makes the detection '
+    'surest of it. A fine-tuned model writes one '
     'text with both answers; made to think, it may not leave its thought empty.'
 )
 _INTERVALS = (
@@ -53,7 +96,8 @@ _STEPS = (
     'same samples take the same steps. A control of equal compute has a longer last phase: as '
     'many plain steps as the other recipe costs, where the cost of a step of each kind is the '
     "median of its seconds in that recipe's run of the same seed over that of a warm-up step, "
-    'unless the study fixes it. Phases with which several recipes begin were trained once; the '
+    'unless the study fixes it; sampling is all that was asked, and all models that were trained '
+    'for it, before phases. Phases with which several recipes begin were trained once; the '
     'seconds of each count them.'
 )
 
@@ -70,6 +114,7 @@ def study_page(content: Mapping[str, Any]) -> str:
     for split, found in content['splits'].items():
         parts += [f'## {split}', _main_table(found), _why_no_control(found['control'])]
         parts += ['### Differences', _difference_table(found)]
+        parts += _analysis(found)
         parts += ['### Failures that are detected, by what caused them', _kind_table(found)]
     parts += ['## Training', _training_table(content['training']), '## How to read this']
     parts += [_READING, _ANSWERS, _INTERVALS, _STEPS, _about(content)]
@@ -164,6 +209,25 @@ def _kind_table(found: Mapping[str, Any]) -> str:
             for row in found['rows']
         ],
     )
+
+
+def _analysis(found: Mapping[str, Any]) -> list[str]:
+    """Return the tables on what refinement has to work with; nothing before they are there."""
+    parts = []
+    for name, columns, note in (('heads', _HEADS, _HEADS_NOTE), ('rounds', _ROUNDS, _ROUNDS_NOTE)):
+        rows = [
+            (
+                row['recipe'],
+                *([str(row['round'])] if 'round' in row else []),
+                str(len(row['seeds'])),
+                *(cell(row['figures'].get(key), signed=key == 'moves') for key in columns),
+            )
+            for row in found[name]
+        ]
+        header = ('recipe', *(['round'] if name == 'rounds' else []), 'seeds', *columns.values())
+        if rows:
+            parts += [_TITLES[name], table(header, rows), note]
+    return parts
 
 
 def _training_table(training: Mapping[str, Any]) -> str:

@@ -16,10 +16,11 @@ import torch
 
 from armor_ros.datasets.manifest import read_manifest
 from armor_ros.errors import ArmorError
+from armor_ros.evaluation.failure_kinds import sample_kinds
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run import Listener, Silent, TrainingRequest, train
 from armor_ros.training.run_folder import RunFolder
-from armor_ros.training.study import Study, StudyRecipe, Way, ways_of, with_seed
+from armor_ros.training.study import Study, StudyRecipe, Way, is_sft, ways_of, with_seed
 from armor_ros.training.study_answers import Progress, Questions, answer_all
 from armor_ros.training.study_compute import (
     equal_compute,
@@ -27,6 +28,7 @@ from armor_ros.training.study_compute import (
     note_costs,
     noted_costs,
 )
+from armor_ros.training.study_probes import PROBES_FOLDER, choose, probe
 from armor_ros.training.study_sharing import train_sharing
 from armor_ros.training.study_tables import StudyResults, write_results
 
@@ -100,6 +102,7 @@ def run_study(request: StudyRequest) -> StudyResults:
             with request.tell(f'{entry.name}, seed {seed}') as progress:
                 answers = results.answers(entry.name, seed)
                 answer_all(checkpoint, questions, ways[entry.name], answers, progress)
+            _probe(request, recipe, checkpoint, answers)
             _free_memory()
             write_results(results)
     return results
@@ -151,13 +154,14 @@ def _laid_out(
     other = with_seed(request.recipes[entry.compute_of], seed)
     costs = noted_costs(folder) or request.study.step_costs
     if not costs:
-        log = RunFolder(results.folder(entry.compute_of, seed), writes=False).lines('step')
-        if not log:
+        log = RunFolder(results.folder(entry.compute_of, seed), writes=False)
+        steps = log.lines('step')
+        if not steps:
             raise ArmorError(
                 f'{entry.name} is to take as much computation as {entry.compute_of}, which has '
                 f'not been trained with seed {seed}; train it first, or give step_costs'
             )
-        costs = measured_costs(log, list(other.kinds))
+        costs = measured_costs(steps, list(other.kinds), log.lines('sampling'))
     laid_out = equal_compute(recipe, other, request.data, costs)
     note_costs(folder, entry.compute_of, costs)
     return laid_out
@@ -174,6 +178,17 @@ def _train(request: StudyRequest, recipe: TrainingRecipe, folder: Path) -> Path:
 
     others = [with_seed(other, recipe.seed) for other in request.recipes.values()]
     return train_sharing(recipe, folder, others, request.output / 'shared', run)
+
+
+def _probe(request: StudyRequest, recipe: TrainingRecipe, checkpoint: Path, answers: Path) -> None:
+    """Ask whether the heads of a model listen to each other; fine-tuned ones have but one."""
+    settings = request.study.evaluation
+    if is_sft(recipe) or not settings.probes:
+        return
+    samples = choose(request.data, settings.splits, settings.probes)
+    kinds = sample_kinds(samples)
+    output, limit = answers / PROBES_FOLDER, settings.max_new_tokens
+    probe(checkpoint, recipe, request.data, samples, kinds, output, limit, request.cache)
 
 
 def _training(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,13 @@ from armor_ros.evaluation.run_folder import host_info
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run_folder import CHECKPOINT_FOLDER, DATA_FILE, RECIPE_FILE, RunFolder
 from armor_ros.training.study import Study, StudyRecipe, Way, is_sft, ways_of
+from armor_ros.training.study_analysis import probe_figures, round_figures, text_verdict
 from armor_ros.training.study_answers import DONE_FILE, folder_of, read_answers
 from armor_ros.training.study_compute import noted_costs
 from armor_ros.training.study_figures import answer_figures, difference_figures, over_seeds
 from armor_ros.training.study_page import study_page
+from armor_ros.training.study_probes import PROBES_FOLDER, read_probes
+from armor_ros.training.verification import TextVerdict
 
 RESULTS_FILE = 'study.json'
 PAGE_FILE = 'study.md'
@@ -95,6 +99,7 @@ def collect(results: StudyResults) -> dict[str, Any]:
     study = results.study
     samples = read_manifest(results.data)
     kinds = sample_kinds(samples)
+    verdict = text_verdict(samples, study.evaluation.splits)
     manifest = (results.data / MANIFEST_FILE).read_bytes()
     answers = _Answers(results)
     return {
@@ -115,7 +120,14 @@ def collect(results: StudyResults) -> dict[str, Any]:
             for name in results.recipes
             if any(_is_trained(results, name, seed) for seed in range(results.seeds))
         },
-        'splits': {split: _split(answers, split, kinds) for split in study.evaluation.splits},
+        'splits': {
+            split: {
+                **_split(answers, split, kinds),
+                'heads': _heads(answers, split, verdict),
+                'rounds': _rounds(answers, split, kinds, verdict),
+            }
+            for split in study.evaluation.splits
+        },
         **host_info(),
     }
 
@@ -165,6 +177,30 @@ class _Answers:
         figures: dict[str, Figure] = self._once(('difference', *names, seed, split), make)
         return figures
 
+    def heads(self, name: str, split: str, verdict: TextVerdict) -> dict[int, dict[str, Figure]]:
+        """Return how a recipe's heads listen to each other, of each seed that was asked."""
+        found = {}
+        for seed in range(self.results.seeds):
+            folder = self.results.answers(name, seed) / PROBES_FOLDER
+            probes = [probe for probe in read_probes(folder) if probe.split == split]
+            if probes:
+                key = ('heads', name, seed, split)
+                found[seed] = self._once(key, functools.partial(probe_figures, probes, verdict))
+        return found
+
+    def rounds(
+        self, name: str, split: str, kinds: Mapping[str, str], verdict: TextVerdict
+    ) -> dict[int, list[dict[str, Figure]]]:
+        """Return a recipe's figures round by round, of each seed that was refined."""
+        entry = self.results.study.recipe(name)
+        found = {}
+        for seed in self.results.ready(entry, 'last'):
+            lines = self.lines(entry, 'last', seed, split)
+            key = ('rounds', name, seed, split)
+            make = functools.partial(round_figures, lines, kinds, verdict)
+            found[seed] = self._once(key, make)
+        return found
+
     def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
         made = self.results.made
         if key not in made:
@@ -200,13 +236,43 @@ def _split(answers: _Answers, split: str, kinds: Mapping[str, str]) -> dict[str,
     return {'control': control, 'rows': rows, 'differences': differences}
 
 
+def _heads(answers: _Answers, split: str, verdict: TextVerdict | None) -> list[dict[str, Any]]:
+    """Return how the heads of each trained model listen to each other."""
+    rows: list[dict[str, Any]] = []
+    if verdict is None:
+        return rows
+    for name in answers.results.recipes:
+        found = answers.heads(name, split, verdict)
+        if found:
+            figures = _over_seeds(list(found.values()), -1.0)
+            rows.append({'recipe': name, 'seeds': list(found), 'figures': figures})
+    return rows
+
+
+def _rounds(
+    answers: _Answers, split: str, kinds: Mapping[str, str], verdict: TextVerdict | None
+) -> list[dict[str, Any]]:
+    """Return the figures of each trained model after each round of refinement."""
+    rows: list[dict[str, Any]] = []
+    if verdict is None:
+        return rows
+    for name in answers.results.recipes:
+        found = answers.rounds(name, split, kinds, verdict)
+        for index in range(max(map(len, found.values()), default=0)):
+            # where no task of a seed got there, all of them kept the answers of before
+            figures = [own[min(index, len(own) - 1)] for own in found.values()]
+            row = {'recipe': name, 'round': index, 'seeds': list(found)}
+            rows.append({**row, 'figures': _over_seeds(figures)})
+    return rows
+
+
 def _compared_with(
     answers: _Answers, entry: StudyRecipe, way: Way
 ) -> list[tuple[StudyRecipe, Way]]:
     """Return what an answer is subtracted: round 0 of its own model, and the reference's."""
     study = answers.results.study
     found: list[tuple[StudyRecipe, Way]] = []
-    if way in ('last', 'best'):
+    if way in ('last', 'best', 'agreeing_0', 'agreeing'):
         found.append((entry, _BEFORE))
     if not study.reference or entry.name == study.reference:
         return found
@@ -241,13 +307,15 @@ def _training(results: StudyResults, name: str) -> dict[str, Any]:
         if not _is_trained(results, name, seed):
             continue
         folder = results.folder(name, seed)
-        steps = RunFolder(folder, writes=False).lines('step')
+        log = RunFolder(folder, writes=False)
+        steps, sampled = log.lines('step'), log.lines('sampling')
         facts = json.loads((folder / DATA_FILE).read_text(encoding='utf-8'))
         runs.append(
             {
                 'seed': seed,
                 'steps': len(steps),
-                'seconds': round(sum(float(line['seconds']) for line in steps), 3),
+                'seconds': round(sum(float(line['seconds']) for line in (*steps, *sampled)), 3),
+                'sampling': sampled,
                 'samples': facts['samples'],
                 'dense': facts['dense'],
                 'step_costs': noted_costs(folder),

@@ -117,10 +117,10 @@ class Trainer:
         if progress.phase == plan.index and self.progress is not None:
             self._state.load(progress)
             first = progress.step
+        self._keep_vision(plan)
         sampled = self._sample(plan, first) if first < plan.steps else Sampled()
         plan = self._explained(plan, sampled)
         stepper = self._stepper(plan, sampled, optimizer, rates)
-        self._keep_vision(plan)
         accelerator = self.accelerator
         place = (accelerator.process_index, accelerator.num_processes)
         saved = time.monotonic()

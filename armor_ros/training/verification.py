@@ -24,6 +24,7 @@ from accelerate import Accelerator
 
 from armor_ros.errors import ArmorError
 from armor_ros.training.conditioning import Truth
+from armor_ros.training.kept_vision import with_embeddings
 from armor_ros.training.sampled import ask_all
 from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import PhasePlan
@@ -72,6 +73,11 @@ class TextVerdict:
         return logit > 0 if failed else logit < 0
 
 
+def explains_both(truths: Iterable[Truth]) -> bool:
+    """Tell whether some failures and some successes are explained, as ``TextVerdict`` needs."""
+    return len({truth.failed for truth in truths if truth.explanation}) == 2
+
+
 def verified_explanations(
     accelerator: Accelerator,
     module: TrainingModule,
@@ -96,6 +102,7 @@ def verified_explanations(
             return verdict.agrees(text, samples[place].truth.failed)
 
         with accelerator.autocast():
+            samples = [with_embeddings(sample, data.kept, module.packed) for sample in samples]
             texts = module.propose(
                 [sample.clip for sample in samples],
                 [f'{plan.seed}/verified/{sample.id}' for sample in samples],

@@ -27,6 +27,7 @@ ARMOR = [
     {'kind': 'warmup', 'epochs': 1},
     {'kind': 'online', 'epochs': 1, 'rounds': 2, 'max_new_tokens': 4},
 ]
+CROSS = [ARMOR[0], {**ARMOR[1], 'folds': 2}]
 # Of the study's armor, seed 1, in a single pass: what each test sample's failure is given.
 GOLDEN = [0.4842, 0.4879, 0.4841, 0.4876]
 SFT = [{'kind': 'sft', 'epochs': 2, 'only_dense': True}]
@@ -87,6 +88,7 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
             'ways': ['single'],
         },
         {'name': 'armor', 'changes': {'phases': ARMOR}},
+        {'name': 'agreeing', 'trained_as': 'armor', 'ways': ['agreeing_0', 'agreeing']},
         {'name': 'SFT-D', 'changes': {'phases': SFT}},
         reference='plain',
         step_costs={'warmup': 1.0, 'online': 2.0},
@@ -104,6 +106,7 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
         ('plain', 'single'), ('refined-plain', 'last'),
         ('longer', 'single'),
         *(('armor', way) for way in ('single', 'round_0', 'last', 'best')),
+        ('agreeing', 'agreeing_0'), ('agreeing', 'agreeing'),
         ('SFT-D', 'written'), ('SFT-D', 'made_to_think'),
     ]  # fmt: skip
     assert all(row['seeds'] == [0, 1] for row in rows.values())
@@ -126,7 +129,11 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     pairs = {(d['recipe'], d['way'], d['minus'], d['minus_way']) for d in differences}
     assert ('armor', 'last', 'armor', 'round_0') in pairs
     assert ('armor', 'single', 'plain', 'single') in pairs
+    assert ('agreeing', 'agreeing', 'agreeing', 'round_0') in pairs
     assert_rows_tell_the_same(request, rows)
+    assert_heads_and_rounds(content['splits']['test'], rows)
+    assert '### Do the heads listen to each other?' in page
+    assert '| armor | 1 | 2 |' in page.split('### Round by round')[1]
     lines = read_lines(tmp_path / 'out' / 'runs' / 'armor' / 'seed-1' / 'answers' / 'single')
     found = [line['failure_probability'] for line in lines]
     assert found == pytest.approx(GOLDEN, abs=2e-3)
@@ -148,6 +155,24 @@ def assert_rows_tell_the_same(request: StudyRequest, rows: dict[Any, Any]) -> No
         ]
         found = rows['armor', way]['figures']['accuracy']['values'][1]
         assert found == pytest.approx(sum(right) / 4)
+
+
+def assert_heads_and_rounds(found: dict[str, Any], rows: dict[Any, Any]) -> None:
+    """What is asked once more, and round by round, tells the same as the rows do."""
+    heads = {row['recipe']: row['figures'] for row in found['heads']}
+    assert list(heads) == ['plain', 'longer', 'armor']
+    for name, figures in heads.items():
+        assert figures['heads_agree']['n'] == 4
+        assert figures['right_kind alone']['n'] == 2
+        single = rows[name, 'single']['figures']['accuracy']['values']
+        assert figures['accuracy alone']['values'] == single
+    rounds = {(row['recipe'], row['round']): row['figures'] for row in found['rounds']}
+    assert [key for key in rounds if key[0] == 'armor'] == [('armor', 0), ('armor', 1)]
+    for place, way in ((0, 'round_0'), (1, 'last')):
+        for name in ('accuracy', 'right_kind', 'rouge_l_failures'):
+            told = rounds['armor', place][name]['values']
+            assert told == rows['armor', way]['figures'][name]['values']
+    assert rounds['armor', 0]['ran']['value'] == 1
 
 
 def test_an_interrupted_study_goes_on(tmp_path: Path, data: Path) -> None:
@@ -235,16 +260,32 @@ def test_measured_compute_needs_the_other_first(tmp_path: Path, data: Path) -> N
             'compute_of': 'armor',
             'ways': ['single'],
         },
-        {'name': 'armor', 'changes': {'phases': ARMOR}, 'ways': ['single']},
+        {'name': 'armor', 'changes': {'phases': CROSS}, 'ways': ['single']},
     )
     request = request_of(path, data, tmp_path / 'out', seeds=1)
     with pytest.raises(ArmorError, match='has not been trained with seed 0; train it first'):
         run_study(dataclasses.replace(request, only=('longer',)))
-    run_study(request)
+    results = run_study(request)
     noted = tmp_path / 'out' / 'runs' / 'longer' / 'seed-0' / 'compute.json'
     costs = json.loads(noted.read_text())['step_costs']
     assert costs['warmup'] == 1.0
     assert costs['online'] > 0
+    # two models on three of six samples, and their answers
+    assert costs['sampling'] > 1
+    training = collect(results)['training']
+    log = list(
+        map(
+            json.loads,
+            (tmp_path / 'out' / 'runs' / 'armor' / 'seed-0' / 'training.jsonl')
+            .read_text()
+            .splitlines(),
+        )
+    )
+    sampling = [line for line in log if line['kind'] == 'sampling']
+    assert training['armor']['runs'][0]['sampling'] == sampling
+    assert [line['asked'] for line in sampling] == [6]
+    steps = costs['sampling'] + 2 + 2 * costs['online']
+    assert training['longer']['runs'][0]['steps'] == pytest.approx(steps, abs=0.51)
     # measured anew it might differ; what was noted stays
     before = noted.read_bytes()
     run_study(request)
@@ -307,11 +348,15 @@ def test_shipped_studies_are_sound(name: str) -> None:
         names = {recipe.name for recipe in study.recipes}
         assert names >= {
             'SFT-D', 'SFT-S+D', 'multitask', 'refinement-only', 'offline-only', 'online-only',
-            'armor', 'mixed', 'equal-steps', 'equal-compute',
+            'armor', 'armor+mixed', 'armor+contrast', 'armor+verified', 'armor+cross',
+            'armor+agreeing', 'equal-steps', 'equal-compute',
         }  # fmt: skip
 
 
 def test_unknown_studies_are_listed() -> None:
     with pytest.raises(ArmorError, match='one of these names: ablations, ratios, smoke'):
         find_study('nothing')
-    assert read_training_recipe('small').name == 'small'
+    small = read_training_recipe('small')
+    assert small.name == 'small'
+    # studies start from its vision tower
+    assert read_training_recipe('perception').model == small.model

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What explains a gain of refinement, or none: whether heads listen, and whether doubt tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from armor_ros.datasets.manifest import Sample
+from armor_ros.evaluation.doubt import error_auroc
+from armor_ros.evaluation.failure_kinds import NO_KINDS, kind_figures, kind_of
+from armor_ros.evaluation.intervals import Bootstrap, Figure, Flags
+from armor_ros.evaluation.labelled import Labelled, numbers
+from armor_ros.evaluation.lines import Line, answered_failed, rounds_run
+from armor_ros.evaluation.reasoning import Referenced
+from armor_ros.training.study_answers import at_round
+from armor_ros.training.study_probes import Probe, explained
+from armor_ros.training.verification import TextVerdict, explains_both
+
+
+def text_verdict(samples: Sequence[Sample], splits: Sequence[str]) -> TextVerdict | None:
+    """
+    Return who tells what an explanation speaks of, taught by samples of no evaluated split.
+
+    None where these do not explain both failures and successes.
+    """
+    others = explained([own for own in samples if own.split not in splits])
+    return TextVerdict(others) if explains_both(others) else None
+
+
+def probe_figures(probes: Sequence[Probe], verdict: TextVerdict) -> dict[str, Figure]:
+    """
+    Return how far each head listens to what is quoted of the other, by name.
+
+    - ``texts_change``: the explanation is another given the opposite of the model's own label,
+      ``texts_follow``: it then speaks of that outcome.
+    - ``right_kind HOW``: of failures, whose explanation names the right kind, from the clip
+      (``alone``), given the ``own``, the ``true`` and the ``opposite`` label. ``other_kind``: of
+      the wrong ones from the clip alone, those that name another kind of failure.
+    - ``labels_change``: the label depends on whether an explanation of another failure or of
+      another success is quoted; ``moves``: how much more likely failure is given the former.
+    - ``accuracy HOW``: of the label, from the clip ``alone``, given the ``own`` explanation, and
+      one of another sample with the ``right`` or the ``wrong`` outcome.
+    - ``heads_agree``: label and explanation from the clip alone speak of the same outcome.
+    """
+    bootstrap = Bootstrap([own.cluster for own in probes])
+
+    def flags(values: Sequence[bool]) -> Flags:
+        return np.array(values, np.bool_)
+
+    said, failed = (
+        flags([own.said_failed for own in probes]),
+        flags([own.failed for own in probes]),
+    )
+    everything = np.ones(len(probes), np.bool_)
+    known = failed & flags([bool(own.kind) for own in probes])
+    of_failure, of_success = (
+        np.array([getattr(own, f'probability_{outcome}') for own in probes], np.float64)
+        for outcome in ('failure', 'success')
+    )
+    given_own = flags([own.probability_own >= 0.5 for own in probes])
+    # by what is quoted: an explanation of the right outcome, and of the wrong one
+    right = np.where(failed, of_failure, of_success) >= 0.5
+    wrong = np.where(failed, of_success, of_failure) >= 0.5
+    texts = {
+        'alone': [own.explanation for own in probes],
+        'own': [own.given_own for own in probes],
+        'true': [
+            own.given_own if own.said_failed == own.failed else own.given_opposite
+            for own in probes
+        ],
+        'opposite': [own.given_opposite for own in probes],
+    }
+    named = {
+        how: flags([kind_of(text) == own.kind for text, own in zip(said_so, probes, strict=True)])
+        for how, said_so in texts.items()
+    }
+    names_a_kind = flags([bool(kind_of(text)) for text in texts['alone']])
+    agree = flags([verdict.agrees(own.explanation, own.said_failed) for own in probes])
+    follow = flags([verdict.agrees(own.given_opposite, not own.said_failed) for own in probes])
+    change = flags([own.given_opposite != own.given_own for own in probes])
+    return {
+        'texts_change': bootstrap.proportion(change, everything),
+        'texts_follow': bootstrap.proportion(follow, everything),
+        **{
+            f'right_kind {how}': bootstrap.proportion(hits, known, NO_KINDS)
+            for how, hits in named.items()
+        },
+        'other_kind': bootstrap.proportion(
+            names_a_kind, known & ~named['alone'], 'no kind is named wrongly'
+        ),
+        'labels_change': bootstrap.proportion(
+            (of_failure >= 0.5) != (of_success >= 0.5), everything
+        ),
+        'moves': bootstrap.mean(of_failure - of_success, everything),
+        'accuracy alone': bootstrap.proportion(said == failed, everything),
+        'accuracy own': bootstrap.proportion(given_own == failed, everything),
+        'accuracy right': bootstrap.proportion(right == failed, everything),
+        'accuracy wrong': bootstrap.proportion(wrong == failed, everything),
+        'heads_agree': bootstrap.proportion(agree, everything),
+    }
+
+
+def round_figures(
+    lines: Sequence[Line], kinds: Mapping[str, str], verdict: TextVerdict
+) -> list[dict[str, Figure]]:
+    """
+    Return the figures after each round of refinement, from round 0 on.
+
+    A task that stopped earlier keeps its answer; ``ran`` is the share of those that did not.
+    ``error_auroc`` says how well the detection entropy tells wrong labels from right ones.
+    """
+    count = max((rounds_run(line) for line in lines), default=0)
+    return [_round(lines, index, kinds, verdict) for index in range(count)]
+
+
+def _round(
+    lines: Sequence[Line], index: int, kinds: Mapping[str, str], verdict: TextVerdict
+) -> dict[str, Figure]:
+    answers = [at_round(line, index + 1) for line in lines if line['label']]
+    tasks = Labelled.of(answers)
+    bootstrap, everything = tasks.bootstrap, tasks.everything
+    referenced = Referenced(answers, {})
+    rouge = referenced.rouge([line.get('explanation') or '' for line in referenced.lines])
+    ran = np.array([rounds_run(line) > index for line in tasks.lines], np.bool_)
+    agree = np.array(
+        [
+            verdict.agrees(line.get('explanation') or '', bool(answered_failed(line)))
+            for line in tasks.lines
+        ],
+        np.bool_,
+    )
+    entropy = np.nan_to_num(numbers(tasks.lines, 'detection_entropy'))
+    return {
+        'ran': bootstrap.proportion(ran, everything),
+        'accuracy': bootstrap.proportion(tasks.right, everything),
+        'rouge_l_failures': referenced.mean(rouge, referenced.failed),
+        'right_kind': kind_figures(tasks, kinds)['right_kind'],
+        'heads_agree': bootstrap.proportion(agree, tasks.answered, 'no task was answered'),
+        'entropy': bootstrap.mean(entropy, tasks.answered, 'no task was answered'),
+        'error_auroc': error_auroc(tasks)['detection_entropy'],
+    }
