@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,7 @@ def clip_input(
     missing = -len(pixels) % geometry.temporal_patch_size
     if missing:
         pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
-    patches, grid = _patchify(_normalize(pixels), geometry)
+    patches, grid = _patchify(pixels, geometry)
     return VisionInput(
         patches, grid, True, geometry.temporal_patch_size / fps, geometry.temporal_patch_size
     )
@@ -103,7 +104,7 @@ def image_input(image: npt.NDArray[np.uint8], geometry: PatchGeometry) -> Vision
     height, width = (max(1, round(side / factor)) * factor for side in image.shape[:2])
     pixels = _resize(image[None], (height, width))
     pixels = pixels.expand(geometry.temporal_patch_size, -1, -1, -1)
-    patches, grid = _patchify(_normalize(pixels), geometry)
+    patches, grid = _patchify(pixels, geometry)
     return VisionInput(patches, grid, False, 0.0, geometry.temporal_patch_size)
 
 
@@ -115,24 +116,45 @@ def _resize(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> torch.Tenso
     return functional.interpolate(pixels, size=size, mode='bicubic', antialias=True)
 
 
-def _normalize(pixels: torch.Tensor) -> torch.Tensor:
-    """Scale uint8 to the mean and deviation of CLIP's training images, as float32."""
-    mean = torch.tensor(IMAGE_MEAN).mul(255.0).view(-1, 1, 1)
-    std = torch.tensor(IMAGE_STD).mul(255.0).view(-1, 1, 1)
-    return (pixels.float() - mean) / std
-
-
 def _patchify(
     pixels: torch.Tensor, geometry: PatchGeometry
 ) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """Cut (N, 3, H, W) into flat patches, the patches of one merged token side by side."""
+    """
+    Cut (N, 3, H, W) uint8 into flat patches, the patches of one merged token side by side.
+
+    They are scaled to the mean and deviation of CLIP's training images, float32; after the cut,
+    because bytes are moved faster.
+    """
     count, channels, height, width = pixels.shape
-    patch, merge, temporal = geometry.patch_size, geometry.merge_size, geometry.temporal_patch_size
-    grid = (count // temporal, height // patch, width // patch)
+    temporal = geometry.temporal_patch_size
+    grid = (count // temporal, height // geometry.patch_size, width // geometry.patch_size)
+    steps = pixels.reshape(grid[0], temporal, channels, height, width).transpose(1, 2)
+    patches = to_patches(steps, geometry).view(math.prod(grid), channels, -1).float()
+    mean = torch.tensor(IMAGE_MEAN).mul(255.0).view(-1, 1)
+    std = torch.tensor(IMAGE_STD).mul(255.0).view(-1, 1)
+    return patches.sub_(mean).div_(std).flatten(1), grid
+
+
+def from_patches(
+    patches: torch.Tensor, grid: tuple[int, int, int], geometry: PatchGeometry
+) -> torch.Tensor:
+    """Return the (steps, 3, temporal, H, W) pixels, scaled as they are, of flat patches."""
+    patch, merge = geometry.patch_size, geometry.merge_size
+    blocks = patches.view(
+        grid[0], grid[1] // merge, grid[2] // merge, merge, merge, 3, -1, patch, patch
+    )
+    blocks = blocks.permute(0, 5, 6, 1, 3, 7, 2, 4, 8)
+    return blocks.reshape(grid[0], 3, -1, grid[1] * patch, grid[2] * patch)
+
+
+def to_patches(pixels: torch.Tensor, geometry: PatchGeometry) -> torch.Tensor:
+    """Return the flat patches of (steps, 3, temporal, H, W) pixels, which stay scaled as is."""
+    steps, _, temporal, height, width = pixels.shape
+    patch, merge = geometry.patch_size, geometry.merge_size
     blocks = pixels.reshape(
-        grid[0], temporal, channels,
-        grid[1] // merge, merge, patch,
-        grid[2] // merge, merge, patch,
+        steps, 3, temporal,
+        height // patch // merge, merge, patch,
+        width // patch // merge, merge, patch,
     )  # fmt: skip
-    blocks = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
-    return blocks.reshape(grid[0] * grid[1] * grid[2], -1), grid
+    blocks = blocks.permute(0, 3, 6, 4, 7, 1, 2, 5, 8)
+    return blocks.reshape(-1, 3 * temporal * patch * patch)

@@ -27,6 +27,7 @@ from armor_ros.simulation.policy import TICK_SECONDS
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.splits import FAILURE, SUCCESS, Pair, stable_seed
 from armor_ros.simulation.statelog import state_of
+from armor_ros.simulation.world import CAMERAS
 
 SOURCE = 'simulation'
 
@@ -235,7 +236,7 @@ def write_state(path: Path, episode: SimulatedEpisode, cut: Cut) -> None:
     """Write the state at each frame; before and after the log its first and last sample stand."""
     rows = np.searchsorted(episode.log.times_ns, cut.times_ns, side='right') - 1
     rows = rows.clip(0, len(episode.log) - 1)
-    arrays = {name: array[rows] for name, array in state_of(episode.log).items()}
+    arrays = {name: array[rows] for name, array in state_of(episode.log, CAMERAS).items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from armor_ros.simulation.engine import mujoco
 from armor_ros.simulation.items import item_body, lid_body, lid_joint
 from armor_ros.simulation.plan import GRIP_FORCE
 from armor_ros.simulation.tasks.base import Task
-from armor_ros.simulation.world import TIMESTEP_NS, build_model, glue
+from armor_ros.simulation.world import CAMERAS, TIMESTEP_NS, build_model, glue
 
 Vector = npt.NDArray[np.float64]
 
@@ -159,6 +159,25 @@ class Cell:
     def item_quats(self) -> Vector:
         """Return the orientations of all items, (N, 4) quaternions (w, x, y, z)."""
         return np.array(self.data.xquat[self._bodies])
+
+    def image_places(self) -> Vector:
+        """
+        Return where the pictures show the point between the fingertips, and then each item.
+
+        (C, 1 + N, 2) for the C of ``CAMERAS``: from the left and from the top, in parts of the
+        picture's side; outside of 0 to 1 is outside of the picture, NaN behind the camera.
+        Nothing is said of what stands in front.
+        """
+        points = np.vstack([self.tcp, self.item_positions()])
+        return np.stack([self._image_places(camera, points) for camera in CAMERAS])
+
+    def _image_places(self, camera: str, points: Vector) -> Vector:
+        index = self.model.camera(camera).id
+        turn = self.data.cam_xmat[index].reshape(3, 3)
+        right, up, back = ((points - self.data.cam_xpos[index]) @ turn).T
+        depth = np.where(back < 0, -back, np.nan)
+        side = 2 * np.tan(np.radians(self.model.cam_fovy[index]) / 2) * depth
+        return np.stack([0.5 + right / side, 0.5 - up / side], axis=1)
 
     def contacts(
         self,

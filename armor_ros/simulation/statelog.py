@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ class StateLog:
     ``joints`` (T, 7) the arm's, radians; ``articulated`` (T, A) positions, metres or radians;
     ``blow`` (T,) the largest force, newtons, between the robot, or what it holds, and its
     surroundings, gripping left out; ``struck`` (T,) the item that this force acts on, -1 for none.
+    ``places`` (T, C, 1 + N, 2) is where the C pictures show the fingertips and each item: see
+    ``Cell.image_places``.
     """
 
     times_ns: npt.NDArray[np.int64]
@@ -46,6 +49,7 @@ class StateLog:
     articulated: npt.NDArray[np.float64]
     blow: npt.NDArray[np.float64]
     struck: npt.NDArray[np.int64]
+    places: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.times_ns)
@@ -93,6 +97,7 @@ class StateLogger:
             'articulated': cell.articulated(),
             'blow': force,
             'struck': struck,
+            'places': cell.image_places(),
         }
         for name, value in state.items():
             self._samples[name].append(value)
@@ -102,10 +107,15 @@ class StateLogger:
         return StateLog(**{f.name: np.array(self._samples[f.name]) for f in fields(StateLog)})
 
 
-def state_of(log: StateLog) -> dict[str, npt.NDArray[Any]]:
+def state_of(log: StateLog, cameras: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """
     Return a log's arrays by name, for supervision by the state: see ``StateLog``.
 
     ``times_ns`` (T,) says when each of the T samples was taken, on the episode's clock.
+    ``places`` comes by the names of its ``cameras``: ``places_front`` (T, 1 + N, 2) and so on.
     """
-    return {f.name: getattr(log, f.name) for f in fields(StateLog)}
+    arrays = {f.name: getattr(log, f.name) for f in fields(StateLog)}
+    places = np.moveaxis(arrays.pop('places'), 1, 0)
+    return arrays | {
+        f'places_{camera}': own for camera, own in zip(cameras, places, strict=True)
+    }

@@ -162,7 +162,7 @@ class TrainingData(Dataset[TrainingSample]):
         state = None
         if self._with_state and sample.state is not None:
             arrays = read_state(self._root, sample)
-            state = state_targets(arrays, sample.items, shown, model)
+            state = state_targets(arrays, sample.items, shown, model, views)
         return TrainingSample(sample.id, clip, truth, state, picture)
 
     def freeze(self, tower: str | None) -> None:

@@ -81,7 +81,7 @@ class Stepper:
         labels = sum(len(each.packed.detections) for each in batches)
         tokens = sum(each.packed.target_tokens for each in batches)
         states = [state for each in batches for state in each.states]
-        asked = sum(int(state.known.sum()) * len(state.values) for state in states)
+        asked = sum(state.questions for state in states)
         counts = torch.tensor([labels, tokens, asked], dtype=torch.float32)
         reduced: torch.Tensor = self._accelerator.reduce(
             counts.to(self._accelerator.device), 'sum'

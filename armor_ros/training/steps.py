@@ -34,6 +34,8 @@ from armor_ros.training.rollout import RolloutSettings, propose, rollout, say
 from armor_ros.training.sampled import Sampled
 from armor_ros.training.samples import TrainingSample
 from armor_ros.training.sharding import gathered
+from armor_ros.training.time_steps import some_steps
+from armor_ros.training.variation import varied
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class BatchMaker:
 
     def make(self, samples: Sequence[TrainingSample], epochs: Sequence[int]) -> MicroBatch:
         """Return the micro-batch of some samples, each in a turn of its own."""
+        samples = self._shown(samples, epochs)
         if self._phase.kind == 'online':
             branches = self._online(samples, epochs)
         else:
@@ -111,6 +114,20 @@ class BatchMaker:
         if self._phase.auxiliary or self._phase.kind == 'perception':
             states = tuple(self._state(sample) for sample in samples)
         return MicroBatch(packed, states)
+
+    def _shown(
+        self, samples: Sequence[TrainingSample], epochs: Sequence[int]
+    ) -> list[TrainingSample]:
+        """Return what perception shows of samples: some of their time steps, varied."""
+        phase, geometry = self._phase, self._model.geometry
+        shown = list(samples)
+        for index, (sample, epoch) in enumerate(zip(samples, epochs, strict=True)):
+            rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/shown')
+            if phase.time_steps is not None:
+                shown[index] = some_steps(shown[index], phase.time_steps, rng)
+            if phase.vary:
+                shown[index] = varied(shown[index], rng, geometry)
+        return shown
 
     def _branches(self, sample: TrainingSample, epoch: int) -> list[Branch]:
         prompts, phase = self._model.prompts, self._phase

@@ -30,4 +30,5 @@ def still(task: Task, samples: int) -> StateLog:
         articulated=np.zeros((samples, 0)),
         blow=np.zeros(samples),
         struck=np.full(samples, -1, dtype=np.int64),
+        places=np.full((samples, 3, 1 + count, 2), np.nan),
     )

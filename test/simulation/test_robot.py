@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from armor_ros.simulation.episode import draw_setup
+from armor_ros.simulation.items import item_body
+from armor_ros.simulation.recording import Camera
 from armor_ros.simulation.robot import HOME, MAX_WIDTH, Cell, InverseKinematics, downward
 from armor_ros.simulation.scene import TOTE_CENTERS
+from armor_ros.simulation.world import CAMERAS
 
 # Denavit-Hartenberg parameters in Craig's convention: a (m), d (m), alpha (rad), joint by joint.
 DH = [
@@ -102,3 +105,26 @@ def test_grip_closes_and_opens(cell):
     for _ in range(120):
         cell.step()
     assert cell.width > MAX_WIDTH - 0.003
+
+
+@pytest.mark.parametrize('name', ['front', 'overhead'])
+@pytest.mark.parametrize('item', [0, 1])
+def test_pictures_show_items_at_their_places(cell: Cell, name: str, item: int) -> None:
+    geoms = cell.model.geom_bodyid == cell.model.body(item_body(item)).id
+    size = 160
+    with Camera(cell, size) as camera:
+        before = camera.picture(name).astype(int)
+        cell.model.geom_matid[geoms] = -1
+        cell.model.geom_rgba[geoms] = (1.0, 0.0, 1.0, 1.0)
+        after = camera.picture(name).astype(int)
+    rows, columns = np.nonzero(np.abs(after - before).sum(axis=-1) > 60)
+    assert len(rows) > 8
+    seen = (np.array([columns.mean(), rows.mean()]) + 0.5) / size
+    np.testing.assert_allclose(cell.image_places()[CAMERAS.index(name), 1 + item], seen, atol=0.03)
+
+
+def test_what_is_behind_a_camera_has_no_place_in_its_picture(cell: Cell) -> None:
+    assert np.isfinite(cell.image_places()).all()
+    front = cell.model.camera('front').id
+    cell.data.cam_xmat[front] *= -1.0
+    assert np.isnan(cell.image_places()[CAMERAS.index('front')]).all()

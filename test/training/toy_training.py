@@ -71,6 +71,8 @@ def _write_state(path: Path, rng: np.random.Generator) -> None:
         closing=rng.random(FRAMES),
         items=rng.random((FRAMES, len(ITEMS), 3)),
         touched=rng.random((FRAMES, len(ITEMS), 2)),
+        places_front=rng.random((FRAMES, 1 + len(ITEMS), 2)),
+        places_wrist=rng.random((FRAMES, 1 + len(ITEMS), 2)),
     )
 
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vision tokens are asked about the state: of clips, of parts of them, of variations."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch.nn import functional
+
+from armor_ros.episodes.diagnosis import InputMode
+from armor_ros.errors import ArmorError
+from armor_ros.inference.episode_input import Sight, sight_input
+from armor_ros.model.armor import ArmorModel
+from armor_ros.model.config import CollageConfig
+from armor_ros.model.preprocessing import from_patches
+from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
+from armor_ros.training.auxiliary import StateHead, state_targets
+from armor_ros.training.conditioning import Truth
+from armor_ros.training.packing import PackedSample, pack
+from armor_ros.training.samples import TrainingSample, make_clip
+from armor_ros.training.steps import TrainingModule
+from armor_ros.training.time_steps import some_steps
+from armor_ros.training.variation import varied
+
+VIEWS = ('front', 'wrist')
+COLUMNS, CELL, FRAMES = 4, 112, 9
+NAMES = ('red can', 'blue cube')
+
+
+@pytest.fixture(scope='module')
+def model() -> ArmorModel:
+    size = TinySize(hidden_size=64, layers=5, vision_layers=2, merge_size=4, windows_only=True)
+    layout = CollageConfig(columns=COLUMNS, cell_height=CELL, cell_width=CELL)
+    config = dataclasses.replace(DEFAULT_CONFIG, input_mode=InputMode.COLLAGE, collage=layout)
+    return make_tiny_model(seed=2, size=size, config=config)
+
+
+def arrays_of(rng: np.random.Generator) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a state in which the places are well inside of their views."""
+    places = {f'places_{view}': rng.uniform(0.2, 0.8, (FRAMES, 3, 2)) for view in VIEWS}
+    return places | {
+        'tcp': rng.random((FRAMES, 3)),
+        'yaw': rng.random(FRAMES),
+        'width': rng.random(FRAMES) / 20,
+        'closing': rng.random(FRAMES),
+        'items': rng.random((FRAMES, 2, 3)),
+        'touched': rng.random((FRAMES, 2, 2)),
+    }
+
+
+def make_sample(model: ArmorModel, seed: int = 0, *, places: bool = True) -> TrainingSample:
+    """Return a collage with a white dot where the state has the first item, and noise."""
+    rng = np.random.default_rng(seed)
+    arrays = arrays_of(rng)
+    picture = rng.integers(0, 60, (2 * CELL, COLUMNS * CELL, 3), dtype=np.uint8)
+    columns = [0, 3, 5, 8]
+    for row, view in enumerate(VIEWS):
+        for column, frame in enumerate(columns):
+            x, y = np.floor(arrays[f'places_{view}'][frame, 1] * CELL).astype(int)
+            arrays[f'places_{view}'][frame, 1] = (np.array([x, y]) + 0.5) / CELL
+            picture[row * CELL + y, column * CELL + x] = 255
+    if not places:
+        arrays = {name: value for name, value in arrays.items() if 'places' not in name}
+    shown = sight_input(Sight(picture[None], VIEWS), 5.0, model.config, model.geometry)
+    clip = make_clip(model, shown, 'lift the red can')
+    state = state_targets(arrays, NAMES, shown, model, VIEWS)
+    return TrainingSample(f's{seed}', clip, Truth(True, ''), state)
+
+
+def dots(model: ArmorModel, sample: TrainingSample) -> set[tuple[int, int]]:
+    """Return the pixels (y, x) of a sample's picture that are bright in all channels."""
+    vision = sample.clip.vision
+    pixels = from_patches(vision.patches, vision.grid, model.geometry)[0, :, 0]
+    return {(int(y), int(x)) for y, x in (pixels.amin(dim=0) > 1.0).nonzero()}
+
+
+def told(model: ArmorModel, sample: TrainingSample) -> set[tuple[int, int]]:
+    """Return the pixels (y, x) at which the tokens are told that the first item is."""
+    state, factor = sample.state, model.geometry.factor
+    assert state is not None
+    width = sample.clip.vision.grid[2] * model.geometry.patch_size // factor
+    found = set()
+    for token, (x, y) in enumerate(state.places[:, 1].tolist()):
+        if 0 <= x < 1 and 0 <= y < 1:
+            row, column = divmod(token, width)
+            found.add((int((row + y) * factor), int((column + x) * factor)))
+    return found
+
+
+def test_tokens_are_told_what_they_show(model: ArmorModel) -> None:
+    sample = make_sample(model)
+    assert len(dots(model, sample)) == 2 * COLUMNS
+    assert told(model, sample) == dots(model, sample)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_a_varied_sample_is_told_what_it_shows(model: ArmorModel, seed: int) -> None:
+    sample = varied(make_sample(model), random.Random(seed), model.geometry)
+    shown = dots(model, sample)
+    assert len(shown) == 2 * COLUMNS
+    assert told(model, sample) == shown
+
+
+def test_variations_differ_and_keep_words_and_touch(model: ArmorModel) -> None:
+    whole = make_sample(model)
+    several = [varied(whole, random.Random(seed), model.geometry) for seed in range(8)]
+    assert len({frozenset(dots(model, each)) for each in several}) == 8
+    assert whole.state is not None
+    turns = set()
+    for each in several:
+        assert each.state is not None
+        assert torch.equal(each.state.values[..., 2:], whole.state.values[..., 2:])
+        turns.add(bool(each.state.values[0, 0, 1] == whole.state.values[0, 0, 1]))
+    assert turns == {True, False}
+
+
+def test_some_steps_are_a_part_of_all(model: ArmorModel) -> None:
+    whole = make_sample(model)
+    part = some_steps(whole, 2, random.Random(1))
+    assert whole.state is not None
+    assert part.state is not None
+    chosen = sorted(random.Random(1).sample(range(COLUMNS), 2))
+    assert torch.equal(part.state.values, whole.state.values[chosen])
+    assert told(model, part) == dots(model, part)
+    packed = TrainingModule(model).packed
+    seen, all_seen = (packed.encode(pack([PackedSample(each.clip, ())])) for each in (part, whole))
+    kept = torch.isin(whole.state.steps, torch.tensor(chosen))
+    torch.testing.assert_close(seen, all_seen[kept], rtol=1e-4, atol=1e-4)
+    assert some_steps(whole, COLUMNS, random.Random(1)) is whole
+
+
+@pytest.mark.parametrize('places', [True, False])
+def test_the_loss_is_that_of_plain_loops(model: ArmorModel, places: bool) -> None:
+    torch.manual_seed(0)
+    whole, head = make_sample(model, places=places), StateHead(64)
+    samples = [some_steps(whole, 2, random.Random(1)), make_sample(model, 1, places=places)]
+    states = [sample.state for sample in samples if sample.state is not None]
+    tokens = [torch.randn(len(state.steps), 64) for state in states]
+    total, count = head.loss(torch.cat(tokens), states)
+    expected, asked = 0.0, 0
+    for own, state in zip(tokens, states, strict=True):
+        for step in range(len(state.values)):
+            members = (state.steps == step).nonzero()[:, 0].tolist()
+            for thing in range(len(state.words)):
+                asked += 1
+                expected += _question(head, own, state, step, thing, members)
+    assert count == asked
+    torch.testing.assert_close(total, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def _question(head, tokens, state, step, thing, members):  # type: ignore[no-untyped-def]
+    query = head.words(state.words[thing]).sum(dim=0)
+    said, sure = [], []
+    place_loss, shown_loss, inside_count = 0.0, 0.0, 0
+    for slot, member in enumerate(members):
+        token = head.token(head.norm(tokens[member])) + head.places.weight[slot]
+        mixed = functional.gelu(token + query) * (1 + head.gate(query))
+        answer = head.answer(functional.gelu(head.mix(mixed)))
+        said.append(answer[:4])
+        sure.append(answer[4])
+        x, y = state.places[member, thing].tolist()
+        if x != x:
+            continue
+        inside = 0 <= x < 1 and 0 <= y < 1
+        probability = torch.sigmoid(answer[4]).item()
+        shown_loss -= float(np.log(probability if inside else 1 - probability)) / len(members)
+        if inside:
+            inside_count += 1
+            wanted = torch.tensor([x, y])
+            apart = functional.smooth_l1_loss(answer[5:], wanted, beta=0.1)
+            place_loss += float(apart.detach())
+    weights = torch.stack(sure).softmax(dim=0)
+    found = (weights[:, None] * torch.stack(said)).sum(dim=0)
+    known = state.known[thing]
+    value = functional.smooth_l1_loss(found[known], state.values[step, thing][known], beta=0.1)
+    return float(value.detach()) + 2.0 * (shown_loss + place_loss / max(1, inside_count))
+
+
+def test_what_cannot_be_varied_is_refused(model: ArmorModel) -> None:
+    stateless = dataclasses.replace(make_sample(model), state=None)
+    with pytest.raises(ArmorError, match='has no state'):
+        varied(stateless, random.Random(0), model.geometry)
+    with pytest.raises(ArmorError, match='has no state'):
+        some_steps(stateless, 2, random.Random(0))
