@@ -121,3 +121,29 @@ def _has_partial(device_type: str, dtype: torch.dtype) -> bool:
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
     return torch.allclose(ours, expected, atol=0.02)
+
+
+def attend_and_learn(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+) -> torch.Tensor:
+    """
+    Return what queries gather, (..., heads, N, size), the way that is the fastest to learn from.
+
+    ``keys`` and ``values`` have as many heads as ``queries``; ``mask`` is True where one is seen.
+    On a processor and in bfloat16, torch's fused attention takes two to four times as long for
+    the gradient as the formula does.
+    """
+    learns = queries.requires_grad and torch.is_grad_enabled()
+    if not (learns and values.device.type == 'cpu' and values.dtype == torch.bfloat16):
+        return functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, scale=scaling
+        )
+    queries, keys = queries.to(values.dtype), keys.to(values.dtype)
+    scores = (queries * scaling) @ keys.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float('-inf'))
+    return torch.softmax(scores, dim=-1).to(values.dtype) @ values

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from armor_ros.model.attention import attend_and_learn
 from armor_ros.model.preprocessing import VisionInput
 
 
@@ -166,23 +167,5 @@ def _rotated(qkv: torch.Tensor, plan: _Plan) -> torch.Tensor:
 def _attend(qkv: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Attend among the K tokens of each of B rows: (3, B, K, heads, size) to (B, K, H)."""
     queries, keys, values = qkv.transpose(2, 3).unbind(0)
-    if qkv.requires_grad and qkv.device.type == 'cpu' and qkv.dtype == torch.bfloat16:
-        attended = _plain_attention(queries, keys, values, mask)
-    else:
-        attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    attended = attend_and_learn(queries, keys, values, mask, queries.shape[-1] ** -0.5)
     return attended.transpose(1, 2).flatten(2)
-
-
-def _plain_attention(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """
-    Attend by the formula.
-
-    On a processor and in bfloat16, torch's fused attention takes four times as long to give the
-    gradient of small windows.
-    """
-    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float('-inf'))
-    return torch.softmax(scores, dim=-1).to(values.dtype) @ values

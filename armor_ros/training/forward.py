@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,10 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
+from transformers import AttentionInterface
 
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.attention import attend_and_learn
 from armor_ros.model.backbone import decoder_layers, final_norm
 from armor_ros.model.vision_tower import VisionTower
 from armor_ros.training.packing import IGNORED, PackedBatch, tree_mask
@@ -90,7 +94,7 @@ class PackedForward(nn.Module):
         visual = self.model.backbone.model.visual
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_vision):
             patches = batch.patches.to(visual.dtype)
-            if not _is_wrapped(visual):
+            if not _is_wrapped(visual.blocks):
                 return self._tower.encode_all(patches, batch.grids)
             embeddings: torch.Tensor = visual(
                 _all_frames(patches, visual), grid_thw=batch.grids
@@ -107,9 +111,11 @@ class PackedForward(nn.Module):
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Run decoder layers ``first`` to ``end``; return the last state, and all."""
         states = []
-        for layer in decoder_layers(self.model.backbone)[first:end]:
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotations)
-            states.append(hidden)
+        layers = decoder_layers(self.model.backbone)[first:end]
+        with _our_attention(layers):
+            for layer in layers:
+                hidden = layer(hidden, attention_mask=mask, position_embeddings=rotations)
+                states.append(hidden)
         return hidden, states
 
     def _detections(
@@ -157,15 +163,15 @@ class PackedForward(nn.Module):
         return sums, torch.bincount(place, minlength=count)
 
 
-def _is_wrapped(visual: Any) -> bool:
+def _is_wrapped(layers: Iterable[Any]) -> bool:
     """
-    Whether something happens around the blocks of a vision tower when they are called.
+    Whether something happens around layers when they are called.
 
     FSDP2 gathers their weights, gradient checkpointing drops their activations.
     """
     return any(
-        isinstance(block, FSDPModule) or getattr(block, 'gradient_checkpointing', False)
-        for block in visual.blocks
+        isinstance(layer, FSDPModule) or getattr(layer, 'gradient_checkpointing', False)
+        for layer in layers
     )
 
 
@@ -176,3 +182,38 @@ def _all_frames(patches: torch.Tensor, visual: Any) -> torch.Tensor:
         return patches
     single = patches.view(-1, channels, 1, height, width)
     return single.expand(-1, -1, steps, -1, -1).flatten(1)
+
+
+def _attend(
+    module: Any,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers asks its attention functions to; ``mask`` (B, 1, S, S) is boolean."""
+    group = module.num_key_value_groups
+    keys, values = (each.repeat_interleave(group, dim=1) for each in (keys, values))
+    attended = attend_and_learn(queries, keys, values, mask, scaling)
+    return attended.transpose(1, 2).contiguous(), None
+
+
+_ATTENTION = 'armor_learning'
+AttentionInterface.register(_ATTENTION, _attend)
+
+
+@contextlib.contextmanager
+def _our_attention(layers: Sequence[Any]) -> Iterator[None]:
+    """Let layers on a processor attend by ``attend_and_learn``; transformers finds it by name."""
+    if not layers or _is_wrapped(layers) or layers[0].self_attn.o_proj.weight.device.type != 'cpu':
+        yield
+        return
+    config = layers[0].self_attn.config
+    before = config._attn_implementation
+    config._attn_implementation = _ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 from training_clips import make_clips
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.attention import attend_and_learn
 from armor_ros.model.batch import causal_mask
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.forward import PackedForward
@@ -139,3 +141,50 @@ def test_branches_and_batches_are_checked() -> None:
         Branch((), failed=True)
     with pytest.raises(ArmorError, match='at least one sample'):
         pack([])
+
+
+def test_half_precision_gives_nearly_the_same_gradients(model: ArmorModel) -> None:
+    found = []
+    for half in (False, True):
+        model.zero_grad()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=half):
+            losses = PackedForward(model)(pack(make_samples(model)))
+        (losses.detection.sum() + losses.language.sum()).backward()
+        found.append(
+            {
+                name: weight.grad.clone()
+                for name, weight in model.named_parameters()
+                if weight.grad is not None
+            }
+        )
+    whole, half_precise = found
+    assert whole.keys() == half_precise.keys()
+    apart = sum(float((whole[name] - half_precise[name]).square().sum()) for name in whole)
+    size = sum(float(whole[name].square().sum()) for name in whole)
+    assert 0 < apart / size < 0.05**2
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_attention_to_learn_from_is_torchs(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 7, 8).to(dtype).requires_grad_() for _ in range(3)]
+    mask = torch.ones(2, 1, 7, 7, dtype=torch.bool).tril()
+    found = []
+    for attend in (attend_and_learn, _torchs):
+        answer = attend(*inputs, mask, 0.3)
+        found.append([answer, *torch.autograd.grad(answer.square().sum(), inputs)])
+    close = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(found[0], found[1], rtol=close, atol=close)
+
+
+def _torchs(queries, keys, values, mask, scaling):  # type: ignore[no-untyped-def]
+    return functional.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, scale=scaling
+    )
+
+
+def test_attention_is_our_own_only_while_we_learn(model: ArmorModel) -> None:
+    config = model.backbone.model.language_model.config
+    before = config._attn_implementation
+    PackedForward(model)(pack(make_samples(model)))
+    assert config._attn_implementation == before
