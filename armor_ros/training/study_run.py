@@ -29,8 +29,9 @@ from armor_ros.training.study_compute import (
     noted_costs,
 )
 from armor_ros.training.study_probes import PROBES_FOLDER, choose, probe
+from armor_ros.training.study_results import StudyResults
 from armor_ros.training.study_sharing import train_sharing
-from armor_ros.training.study_tables import StudyResults, write_results
+from armor_ros.training.study_tables import write_results
 
 CONTROL_FILE = 'control.json'
 

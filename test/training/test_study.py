@@ -356,7 +356,4 @@ def test_shipped_studies_are_sound(name: str) -> None:
 def test_unknown_studies_are_listed() -> None:
     with pytest.raises(ArmorError, match='one of these names: ablations, ratios, smoke'):
         find_study('nothing')
-    small = read_training_recipe('small')
-    assert small.name == 'small'
-    # studies start from its vision tower
-    assert read_training_recipe('perception').model == small.model
+    assert read_training_recipe('small').name == 'small'
