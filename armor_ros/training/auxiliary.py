@@ -31,6 +31,7 @@ _WORDS = 1024
 _ROBOT = 'robot gripper'
 # A question's answer: the gripper's turn (2) and width; whether it closes, or a thing is touched.
 _VALUES = 4
+_TOUCHED = 3
 # Tokens of one time step that have a place of their own, and the width of what is asked.
 _PLACES = 1024
 _INNER = 128
@@ -69,6 +70,14 @@ class StateTargets:
     def questions(self) -> int:
         """How often something is asked about a thing: at each step about each."""
         return self.values.shape[0] * self.values.shape[1]
+
+    def touched(self, names: Sequence[str]) -> str:
+        """Return in words what the gripper touches at each step; ``names`` are those of things."""
+        steps = [
+            ' and '.join(name for name, is_touched in zip(names, row, strict=True) if is_touched)
+            for row in (self.values[:, 1:, _TOUCHED] > 0.5).tolist()
+        ]
+        return ', '.join(step or 'nothing' for step in steps)
 
     def to(self, device: torch.device) -> StateTargets:
         """Return the targets on another device."""
@@ -280,8 +289,8 @@ def _values(
         [yaw.cos(), yaw.sin(), column('width') * 20, column('closing')], dim=1
     )
     known[0] = True
-    values[:, 1:, 3] = column('touched').amax(dim=-1)
-    known[1:, 3] = True
+    values[:, 1:, _TOUCHED] = column('touched').amax(dim=-1)
+    known[1:, _TOUCHED] = True
     return values, known
 
 

@@ -18,6 +18,7 @@ _WRONG_LABEL = 0.3
 _OTHER_EXPLANATION = 0.7
 
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
+TOUCH_REQUEST = 'Please say what the gripper touches, step by step.'
 SFT_REQUEST = (
     'Please answer the question in the following format:\n'
     '<think>your reasoning</think>\n<answer>Yes/No</answer>.'
@@ -35,6 +36,17 @@ class Truth:
 def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
     """Return the questions from nothing but the clip (first stage of offline imitation)."""
     return ask(prompts, truth, PreviousAnswer())
+
+
+def touch_branch(prompts: PromptEncoder, touched: str) -> Branch:
+    """
+    Return the question what the gripper touches, step by step.
+
+    A small language model from random weights learns by it what the words of an instruction look
+    like; whether a task was done, a single bit, teaches that too slowly.
+    """
+    suffix = tuple(prompts.free_suffix(TOUCH_REQUEST))
+    return Branch(suffix, answer=tuple(prompts.explanation_tokens(touched)))
 
 
 def expert_branches(prompts: PromptEncoder, truth: Truth, rng: random.Random) -> list[Branch]:

@@ -108,7 +108,8 @@ class PhaseRecipe:
     """
     One phase of Algorithm 1, or of a baseline.
 
-    - ``perception``: the vision tower alone learns the simulator's state.
+    - ``perception``: the vision tower alone learns the simulator's state; at the end its tokens
+      are standardized (see ``training.standardize``).
     - ``warmup``: label and explanation from nothing but the clip.
     - ``expert``: each given what is true of the other task (section 4.2). ``conditioning`` paper
       masks the task's own truth; mixed quotes nothing, one, or both, and not always the truth.
@@ -128,7 +129,8 @@ class PhaseRecipe:
     explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
     ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
     clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
-    other light, moved a little and mirrored (see ``training.variation``).
+    other light, moved a little and mirrored (see ``training.variation``). ``touch`` lets a warm-up
+    ask, too, what the gripper touches step by step, as the simulator's state has it.
     """
 
     kind: PhaseKind
@@ -147,11 +149,14 @@ class PhaseRecipe:
     auxiliary: float = 0.0
     time_steps: int | None = None
     vary: bool = False
+    touch: bool = False
 
     def __post_init__(self) -> None:
         here = f'phase {self.kind}'
         if self.time_steps is not None:
             _check(here, 'time_steps', self.time_steps, 1, 100_000)
+        if self.touch and self.kind != 'warmup':
+            raise ArmorError(f'{here}: touch is on, but only warmup asks for it; leave it out')
         if self.kind != 'perception' and (self.vary or self.time_steps is not None):
             raise ArmorError(
                 f'{here}: time_steps and vary are for perception alone, since what is said of a '
@@ -292,7 +297,9 @@ class TrainingRecipe:
     @property
     def with_state(self) -> bool:
         """Whether some phase learns from the simulator's state."""
-        return any(phase.auxiliary or phase.kind == 'perception' for phase in self.phases)
+        return any(
+            phase.auxiliary or phase.kind == 'perception' or phase.touch for phase in self.phases
+        )
 
     @property
     def kinds(self) -> Collection[str]:

@@ -35,8 +35,9 @@ class TrainingSample:
     """
     A sample ready for any phase.
 
-    ``state`` is the simulator's, where it is wanted and known; ``picture`` names what is shown,
-    '' where nothing about it is kept.
+    ``state`` is the simulator's, where it is wanted and known, and ``touched`` says in words what
+    the gripper touches in it, step by step; ``picture`` names what is shown, '' where nothing
+    about it is kept.
     """
 
     id: str
@@ -44,6 +45,7 @@ class TrainingSample:
     truth: Truth
     state: StateTargets | None = None
     picture: str = ''
+    touched: str = ''
 
 
 def choose_samples(samples: Sequence[Sample], recipe: DataRecipe) -> list[Sample]:
@@ -159,11 +161,12 @@ class TrainingData(Dataset[TrainingSample]):
         if kept is not None:
             clip = dataclasses.replace(clip, embeddings=kept[1])
         truth = Truth(sample.label == 'failure', sample.explanation or '')
-        state = None
+        state, touched = None, ''
         if self._with_state and sample.state is not None:
             arrays = read_state(self._root, sample)
             state = state_targets(arrays, sample.items, shown, model, views)
-        return TrainingSample(sample.id, clip, truth, state, picture)
+            touched = state.touched(sample.items)
+        return TrainingSample(sample.id, clip, truth, state, picture, touched)
 
     def freeze(self, tower: str | None) -> None:
         """Keep the embeddings of the vision tower of this name from now on; None: of none."""

@@ -25,6 +25,7 @@ from armor_ros.training.conditioning import (
     mixed_branches,
     online_branches,
     sft_branches,
+    touch_branch,
     warmup_branches,
 )
 from armor_ros.training.forward import PackedForward
@@ -101,7 +102,7 @@ class BatchMaker:
             branches = self._online(samples, epochs)
         else:
             branches = [
-                self._branches(sample, epoch)
+                [*self._branches(sample, epoch), *self._touches(sample)]
                 for sample, epoch in zip(samples, epochs, strict=True)
             ]
         packed = pack(
@@ -145,6 +146,12 @@ class BatchMaker:
             return mixed_branches(prompts, truth, self._texts, rng)
         return expert_branches(prompts, truth, rng)
 
+    def _touches(self, sample: TrainingSample) -> list[Branch]:
+        if not self._phase.touch:
+            return []
+        self._state(sample)
+        return [touch_branch(self._model.prompts, sample.touched)]
+
     def _truth(self, sample: TrainingSample) -> Truth:
         """Return what is known of a sample, with a sampled explanation where it has no other."""
         explanation = sample.truth.explanation or self._sampled.explanations.get(sample.id, '')
@@ -174,7 +181,8 @@ class BatchMaker:
         if sample.state is None:
             raise ArmorError(
                 f'sample {sample.id!r} has no state of a simulator, which phase '
-                f'{self._phase.kind} learns from; set auxiliary to 0 and leave perception out'
+                f'{self._phase.kind} learns from; set auxiliary to 0, and leave perception and '
+                'touch out'
             )
         return sample.state
 

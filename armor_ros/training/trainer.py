@@ -30,6 +30,7 @@ from armor_ros.training.sampled import (
 from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import PhasePlan, StepReport, plan_phase
 from armor_ros.training.sharding import is_sharded, make_answerable
+from armor_ros.training.standardize import MEASURED_CLIPS, standardize_vision
 from armor_ros.training.state import STATE_FOLDER, Progress, RunState
 from armor_ros.training.stepper import Stepper
 from armor_ros.training.steps import BatchMaker, TrainingModule
@@ -135,6 +136,10 @@ class Trainer:
                 if stops:
                     raise Interrupted
         self._unwrap()
+        if plan.phase.kind == 'perception':
+            every = max(1, len(self._data) // MEASURED_CLIPS)
+            measured = range(0, len(self._data), every)[:MEASURED_CLIPS]
+            standardize_vision(self.module, [self._data[index].clip for index in measured])
         self._on_phase(plan.index, self._model)
 
     def _prepare(self, plan: PhasePlan) -> tuple[Any, list[float]]:

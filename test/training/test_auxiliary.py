@@ -187,3 +187,12 @@ def test_what_cannot_be_varied_is_refused(model: ArmorModel) -> None:
         varied(stateless, random.Random(0), model.geometry)
     with pytest.raises(ArmorError, match='has no state'):
         some_steps(stateless, 2, random.Random(0))
+
+
+def test_what_is_touched_is_said_step_by_step(model: ArmorModel) -> None:
+    state = make_sample(model).state
+    assert state is not None
+    values = torch.zeros_like(state.values)
+    values[1, 1, 3] = values[2, 1, 3] = values[2, 2, 3] = 1.0
+    said = dataclasses.replace(state, values=values).touched(NAMES)
+    assert said == 'nothing, red can, red can and blue cube, nothing'
