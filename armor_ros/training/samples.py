@@ -170,8 +170,9 @@ class TrainingData(Dataset[TrainingSample]):
 
     def freeze(self, tower: str | None) -> None:
         """Keep the embeddings of the vision tower of this name from now on; None: of none."""
-        wanted = tower is not None and self._cache is not None
-        self.kept = KeptVision(self._cache, tower) if wanted else None
+        self.kept = None
+        if tower is not None and self._cache is not None:
+            self.kept = KeptVision(self._cache, tower)
 
     def _picture(self, sample: Sample, views: Sequence[str]) -> str:
         """Return the name of what a sample shows to a model of this layout."""
