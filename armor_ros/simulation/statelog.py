@@ -116,6 +116,4 @@ def state_of(log: StateLog, cameras: Sequence[str]) -> dict[str, npt.NDArray[Any
     """
     arrays = {f.name: getattr(log, f.name) for f in fields(StateLog)}
     places = np.moveaxis(arrays.pop('places'), 1, 0)
-    return arrays | {
-        f'places_{camera}': own for camera, own in zip(cameras, places, strict=True)
-    }
+    return arrays | {f'places_{camera}': own for camera, own in zip(cameras, places, strict=True)}

@@ -359,8 +359,8 @@ def test_hostile_text_stays_bounded(model: ArmorModel, make_episode: EpisodeMake
 def test_settings_are_checked_before_anything_runs(
     model: ArmorModel, make_episode: EpisodeMaker
 ) -> None:
-    with pytest.raises(ArmorError, match='rounds is 0'):
-        Diagnoser(model).diagnose(make_episode(count=0), dataclasses.replace(QUICK, rounds=0))
+    with pytest.raises(ArmorError, match='rounds is -1'):
+        Diagnoser(model).diagnose(make_episode(count=0), dataclasses.replace(QUICK, rounds=-1))
 
 
 def test_one_round_of_one_trajectory_of_one_token(

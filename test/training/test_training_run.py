@@ -181,19 +181,28 @@ def test_paper_is_table_5(name: str) -> None:
         assert recipe.lora is None
 
 
-@pytest.mark.parametrize('name', ['smoke', 'small'])
-def test_recipes_from_random_weights_run_on_a_processor(
-    name: str, toy_data: Path, tmp_path: Path
-) -> None:
+def in_short(name: str, vision: str = '') -> TrainingRecipe:
+    """Return a recipe of ours with a step or two of each phase, behind the tower ``vision``."""
     recipe = read_training_recipe(name)
     short = [dataclasses.replace(phase, epochs=0.01, rounds=min(phase.rounds, 2), max_new_tokens=4)
              for phase in recipe.phases]  # fmt: skip
     data = dataclasses.replace(recipe.data, validation='validation')
-    recipe = smaller(recipe, phases=tuple(short), batch_size=2, micro_batch_size=2, data=data)
-    listener = Listener()
-    train(request(recipe, toy_data, tmp_path, listener=listener, check=False))
-    assert [report.phase for report in listener.steps] == list(range(len(recipe.phases)))
-    assert all(report.detection + report.auxiliary > 0 for report in listener.steps)
+    assert recipe.model.random is not None
+    random = dataclasses.replace(recipe.model.random, vision=vision)
+    model = dataclasses.replace(recipe.model, random=random)
+    return smaller(
+        recipe, phases=tuple(short), batch_size=2, micro_batch_size=2, data=data, model=model
+    )
+
+
+def test_recipes_from_random_weights_run_on_a_processor(toy_data: Path, tmp_path: Path) -> None:
+    tower = str(tmp_path / 'perception' / 'checkpoint')
+    for name, vision in (('smoke', ''), ('perception', ''), ('small', tower)):
+        recipe, listener = in_short(name, vision), Listener()
+        assert bool(read_training_recipe(name).model.random.vision) == bool(vision)
+        train(request(recipe, toy_data, tmp_path / name, listener=listener, check=False))
+        assert {report.phase for report in listener.steps} == set(range(len(recipe.phases)))
+        assert all(report.detection + report.auxiliary > 0 for report in listener.steps)
 
 
 def test_recipes_survive_being_written(tmp_path: Path) -> None:
