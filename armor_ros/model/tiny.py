@@ -34,6 +34,11 @@ CONTROL_TOKENS: tuple[str, ...] = (
 
 _HEAD_SIZE = 32
 
+# Where layers write to the residual stream, and how much smaller they do; the size of words.
+_ONTO_THE_STREAM = ('o_proj.weight', 'down_proj.weight', 'attn.proj.weight')
+_RESIDUAL = 0.3
+_WORD_SPREAD = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class TinySize:
@@ -42,6 +47,8 @@ class TinySize:
 
     ``hidden_size`` must be a multiple of 32, the size of an attention head. ``spread`` is the
     deviation of the random weights: large enough that distributions over tokens are not flat.
+    None is what learns well: what goes into a product keeps its size when it comes out, what is
+    added to the residual stream is small, and the [CLS] token does not attend uniformly.
     ``patch_size`` is in pixels; ``merge_size`` x ``merge_size`` patches make a token, and 112
     pixels a window of the vision tower's attention. Its last layer attends to all of a picture,
     unless ``windows_only`` is on: then each window, such as a collage's cell, is seen by itself.
@@ -52,7 +59,7 @@ class TinySize:
     vision_hidden_size: int = 64
     vision_layers: int = 4
     vocabulary: int = 1024
-    spread: float = 0.1
+    spread: float | None = 0.1
     patch_size: int = 14
     merge_size: int = 2
     windows_only: bool = False
@@ -103,6 +110,9 @@ def make_tiny_model(
         backbone = Qwen2_5_VLForConditionalGeneration(_backbone_config(tokenizer, size))
         _randomize(backbone, size.spread)
     head = new_head(size.hidden_size, config.head, seed)
+    if size.spread is None:
+        with torch.no_grad():
+            head.cls_token.normal_(generator=torch.Generator().manual_seed(seed))
     config = dataclasses.replace(config, trained=False)
     info = ModelInfo(config.model_id, config.revision, 'none', '', trained=False)
     return ArmorModel(backbone, head, tokenizer, config, info).eval()
@@ -178,11 +188,19 @@ def _backbone_config(tokenizer: Any, size: TinySize) -> Qwen2_5_VLConfig:
     )
 
 
-def _randomize(backbone: Any, spread: float) -> None:
+def _randomize(backbone: Any, spread: float | None) -> None:
     """Draw every matrix anew in a fixed order; biases and norms keep their neutral values."""
     with torch.no_grad():
         for name, weight in sorted(backbone.named_parameters()):
             if weight.ndim > 1:
-                weight.normal_(std=spread)
+                weight.normal_(std=_deviation(name, weight) if spread is None else spread)
             else:
                 weight.fill_(0.0 if name.endswith('bias') else 1.0)
+
+
+def _deviation(name: str, weight: torch.Tensor) -> float:
+    """Return the deviation of a matrix's weights that ``TinySize.spread`` None stands for."""
+    if 'embed_tokens' in name or 'lm_head' in name:
+        return _WORD_SPREAD
+    kept = float(weight[0].numel()) ** -0.5
+    return kept * _RESIDUAL if name.endswith(_ONTO_THE_STREAM) else kept

@@ -36,6 +36,11 @@ _TOUCHED = 3
 _PLACES = 1024
 _INNER = 128
 _NEVER = -1e4
+# What a word can be to a token: of a thing that it shows, or shows to be touched, or of the place
+# that the gripper, which it shows, is above. As rare as the latter are, they count more.
+_TAGS = 3
+_TAG_WEIGHTS = (1.0, 3.0, 3.0)
+_NO_WORD = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class StateTargets:
     ``seen`` (V, S, K, 2) is where the V views show each thing, from the left and from the top, in
     sides of the view: from 0 to 1 inside of it; NaN where that is not known. ``views`` (N,) int64
     is the view that a token shows, ``corners`` (N, 2) where in it the token begins, and ``sides``
-    (2,) how much of it a token covers.
+    (2,) how much of it a token covers. ``above`` (S, 2) are hashed words of the place that the
+    gripper is above, -1 where that is not known.
     """
 
     steps: torch.Tensor
@@ -60,6 +66,7 @@ class StateTargets:
     views: torch.Tensor
     corners: torch.Tensor
     sides: torch.Tensor
+    above: torch.Tensor
 
     @property
     def places(self) -> torch.Tensor:
@@ -71,13 +78,29 @@ class StateTargets:
         """How often something is asked about a thing: at each step about each."""
         return self.values.shape[0] * self.values.shape[1]
 
-    def touched(self, names: Sequence[str]) -> str:
-        """Return in words what the gripper touches at each step; ``names`` are those of things."""
-        steps = [
-            ' and '.join(name for name, is_touched in zip(names, row, strict=True) if is_touched)
-            for row in (self.values[:, 1:, _TOUCHED] > 0.5).tolist()
+    def tags(self, vocabulary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Return what each of M hashed words is to each token.
+
+        That is (N, 3, M) bool: a word of a thing that the token shows; of one that it shows and
+        the gripper touches; of the place that the gripper is above, where the token shows the
+        gripper. And (N, 3) whether that is known.
+        """
+        places, steps = self.places, self.steps
+        finite = torch.isfinite(places).all(dim=-1)
+        inside = finite & (places >= 0).all(dim=-1) & (places < 1).all(dim=-1)
+        touched = self.values[..., _TOUCHED] > 0.5
+        touched[:, 0] = False
+        named = (self.words[..., None] == vocabulary).any(dim=1).float()
+        above = (self.above[..., None] == vocabulary).any(dim=1)
+        tags = [
+            inside.float() @ named > 0,
+            (inside & touched[steps]).float() @ named > 0,
+            inside[:, :1] & above[steps],
         ]
-        return ', '.join(step or 'nothing' for step in steps)
+        seen = finite.any(dim=1) & (steps >= 0)
+        has_place = seen & (self.above[steps] != _NO_WORD).all(dim=1)
+        return torch.stack(tags, dim=1), torch.stack([seen, seen, has_place], dim=1)
 
     def to(self, device: torch.device) -> StateTargets:
         """Return the targets on another device."""
@@ -132,6 +155,30 @@ def state_targets(
         tokens.repeat(repeats),
         corners.repeat(repeats, 1),
         sides,
+        _above(arrays, frames),
+    )
+
+
+def state_facts(
+    arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+) -> tuple[tuple[str, bool], ...]:
+    """
+    Return what the gripper takes and where it lets go: each name, and whether it is one of those.
+
+    An item is taken when both fingers touch it. The robot lets go above the place where it is
+    when it last holds an item, unless that is at the end. ``names`` are those of the state's
+    items; without arrays ``above`` and ``regions`` nothing is said of places.
+    """
+    held = arrays['touched'].all(axis=-1)
+    facts = [(name, bool(own.any())) for name, own in zip(names, held.T, strict=True)]
+    if 'above' not in arrays:
+        return tuple(facts)
+    holding = np.flatnonzero(held.any(axis=1))
+    lets_go = len(holding) and holding[-1] < len(held) - 1
+    place = arrays['above'][holding[-1]] if lets_go else ''
+    return (
+        *facts,
+        *((f'above the {name}', bool(name == place)) for name in arrays['regions'][0]),
     )
 
 
@@ -155,6 +202,9 @@ class StateHead(nn.Module):
         self.gate = nn.Linear(_INNER, _INNER)
         self.mix = nn.Linear(_INNER, _INNER)
         self.answer = nn.Linear(_INNER, _VALUES + 3)
+        self.tags = nn.Embedding(_WORDS, _TAGS * hidden_size)
+        self.rare = nn.Parameter(torch.full((_TAGS, 1), -3.0))
+        nn.init.normal_(self.tags.weight, std=hidden_size**-0.5)
 
     def loss(
         self, vision: torch.Tensor, states: Sequence[StateTargets]
@@ -164,8 +214,8 @@ class StateHead(nn.Module):
 
         A question's loss is the mean smooth-L1 error of the values that are known, and where the
         places are, twice the mean cross-entropy of "this token shows it" and the mean error of
-        its place in the tokens that do. ``vision`` (N, H) are the embeddings of all clips of the
-        batch, one after another.
+        its place in the tokens that do. To their mean comes that of ``tag_loss``. ``vision``
+        (N, H) are the embeddings of all clips of the batch, one after another.
         """
         counts = torch.tensor([len(state.values) for state in states])
         order, filled, slots = _by_step(states, counts)
@@ -187,7 +237,25 @@ class StateHead(nn.Module):
         places = _spread(places[order], slots, filled).transpose(1, 2)
         loss = loss + 2.0 * _place_loss(sure, seen, places, filled)
         real = asked.any(dim=-1)
-        return (loss * real).sum(), real.sum().float()
+        questions = real.sum().float()
+        return (loss * real).sum() + self.tag_loss(vision, states) * questions, questions
+
+    def tag_loss(self, vision: torch.Tensor, states: Sequence[StateTargets]) -> torch.Tensor:
+        """
+        Return the mean loss over (N, H) tokens that are asked for words, by a linear layer.
+
+        For a token it is the weighted sum of cross-entropies over what words can be to it, and
+        over all words of the batch: see ``StateTargets.tags``.
+        """
+        words = torch.cat([each.flatten() for own in states for each in (own.words, own.above)])
+        vocabulary = words[words != _NO_WORD].unique()
+        found = [state.tags(vocabulary) for state in states]
+        true, known = (torch.cat(each) for each in zip(*found, strict=True))
+        tags = self.tags(vocabulary).unflatten(-1, (_TAGS, -1))
+        said = torch.einsum('nh,mth->ntm', self.norm(vision), tags).float() + self.rare
+        wrong = functional.binary_cross_entropy_with_logits(said, true.float(), reduction='none')
+        weights = wrong.new_tensor(_TAG_WEIGHTS) * known
+        return (wrong.sum(dim=-1) * weights).sum() / known.any(dim=1).sum().clamp(min=1)
 
     def _ask(self, tokens: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
         """Return the (S, K, n, 7) answers of (S, n, I) tokens to (S, K, I) queries."""
@@ -292,6 +360,20 @@ def _values(
     values[:, 1:, _TOUCHED] = column('touched').amax(dim=-1)
     known[1:, _TOUCHED] = True
     return values, known
+
+
+def _above(arrays: Mapping[str, npt.NDArray[Any]], frames: npt.NDArray[Any]) -> torch.Tensor:
+    """Return the words (S, 2) of the place that the gripper is above at each step."""
+    if 'above' not in arrays:
+        return torch.full((len(frames), 2), _NO_WORD)
+    return torch.tensor([_hash(str(name)) for name in arrays['above'][frames]])
+
+
+def mirrored(words: torch.Tensor) -> torch.Tensor:
+    """Return hashed words of places as a mirror shows them: left for right."""
+    left, right = _hash('left right')
+    swapped = torch.where(words == left, right, words)
+    return torch.where(words == right, left, swapped)
 
 
 def _hash(name: str) -> list[int]:

@@ -17,8 +17,10 @@ _MIXED_SHARES = (0.35, 0.15, 0.15, 0.35)
 _WRONG_LABEL = 0.3
 _OTHER_EXPLANATION = 0.7
 
+_FACT_WORDS = {True: 'yes', False: 'no'}
+
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
-TOUCH_REQUEST = 'Please say what the gripper touches, step by step.'
+FACTS_REQUEST = 'Which things does the gripper take, and where does it let go?'
 SFT_REQUEST = (
     'Please answer the question in the following format:\n'
     '<think>your reasoning</think>\n<answer>Yes/No</answer>.'
@@ -38,15 +40,26 @@ def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
     return ask(prompts, truth, PreviousAnswer())
 
 
-def touch_branch(prompts: PromptEncoder, touched: str) -> Branch:
+def facts_branch(
+    prompts: PromptEncoder, facts: Sequence[tuple[str, bool]], rng: random.Random
+) -> Branch:
     """
-    Return the question what the gripper touches, step by step.
+    Return the question which of some names, in random order, are those of what was done.
 
-    A small language model from random weights learns by it what the words of an instruction look
-    like; whether a task was done, a single bit, teaches that too slowly.
+    The names are given, and after each the answer is yes or no. A small language model from
+    random weights learns so to look for what a word means, and to compare; whether a task was
+    done, a single bit about two names of many, teaches that too slowly.
     """
-    suffix = tuple(prompts.free_suffix(TOUCH_REQUEST))
-    return Branch(suffix, answer=tuple(prompts.explanation_tokens(touched)))
+    answer: list[int] = []
+    asked: list[bool] = []
+    for name, is_true in rng.sample(facts, len(facts)):
+        question = prompts.encode_text(f' {name}:')
+        said = prompts.encode_text(f' {_FACT_WORDS[is_true]}')
+        comma = prompts.encode_text(',')
+        answer += [*question, *said, *comma]
+        asked += [False] * len(question) + [True] * len(said) + [False] * len(comma)
+    suffix = tuple(prompts.free_suffix(FACTS_REQUEST))
+    return Branch(suffix, answer=tuple(answer), asked=tuple(asked))
 
 
 def expert_branches(prompts: PromptEncoder, truth: Truth, rng: random.Random) -> list[Branch]:

@@ -32,19 +32,24 @@ class Branch:
 
     ``failed`` is the true label where the classification head is asked. ``answer`` holds the
     tokens, the end token included, that the language head should say. ``round`` tells refinement
-    rounds apart in the figures. Exactly one of ``failed`` and ``answer`` is given.
+    rounds apart in the figures. Exactly one of ``failed`` and ``answer`` is given. ``asked`` tells
+    which tokens of the answer the language head should say where it is told the others; empty
+    means all.
     """
 
     suffix: tuple[int, ...]
     failed: bool | None = None
     answer: tuple[int, ...] = ()
     round: int = 0
+    asked: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.failed is None) == (not self.answer):
             raise ArmorError('a branch needs either a label or an answer')
         if not self.suffix:
             raise ArmorError('a branch needs a prompt of at least one token')
+        if self.asked and (len(self.asked) != len(self.answer) or not any(self.asked)):
+            raise ArmorError('a branch tells of each token of its answer whether it is asked for')
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,12 @@ class _Row:
         self.ids += ids
         self.pictures += [0] * len(ids)
         self.branch += [number] * len(ids)
-        self.targets += [*silent, *(branch.answer or (IGNORED,))]
+        asked = branch.asked or (True,) * len(branch.answer)
+        said = [
+            token if wanted else IGNORED
+            for token, wanted in zip(branch.answer, asked, strict=True)
+        ]
+        self.targets += [*silent, *(said or [IGNORED])]
         start = self.clip.next_position
         self.positions.append(torch.arange(start, start + len(ids)).expand(3, -1))
 

@@ -68,7 +68,7 @@ class RandomModel:
     merge_size: int = 2
     windows_only: bool = False
     vocabulary: int = 1024
-    spread: float = 0.05
+    spread: float | None = 0.05
     vision: str = ''
 
     def __post_init__(self) -> None:
@@ -82,7 +82,8 @@ class RandomModel:
         _check(here, 'layers', self.layers, 1, 1000)
         _check(here, 'vision_layers', self.vision_layers, 1, 1000)
         _check(here, 'vocabulary', self.vocabulary, 300, 1_000_000)
-        _check(here, 'spread', self.spread, 1e-6, 10.0)
+        if self.spread is not None:
+            _check(here, 'spread', self.spread, 1e-6, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,8 @@ class PhaseRecipe:
     explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
     ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
     clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
-    other light, moved a little and mirrored (see ``training.variation``). ``touch`` lets a warm-up
-    ask, too, what the gripper touches step by step, as the simulator's state has it.
+    other light, moved a little and mirrored (see ``training.variation``). ``facts`` lets a warm-up
+    ask, too, what the gripper takes and where it lets go, as the simulator's state has it.
     """
 
     kind: PhaseKind
@@ -149,14 +150,14 @@ class PhaseRecipe:
     auxiliary: float = 0.0
     time_steps: int | None = None
     vary: bool = False
-    touch: bool = False
+    facts: bool = False
 
     def __post_init__(self) -> None:
         here = f'phase {self.kind}'
         if self.time_steps is not None:
             _check(here, 'time_steps', self.time_steps, 1, 100_000)
-        if self.touch and self.kind != 'warmup':
-            raise ArmorError(f'{here}: touch is on, but only warmup asks for it; leave it out')
+        if self.facts and self.kind != 'warmup':
+            raise ArmorError(f'{here}: facts is on, but only warmup asks for them; leave it out')
         if self.kind != 'perception' and (self.vary or self.time_steps is not None):
             raise ArmorError(
                 f'{here}: time_steps and vary are for perception alone, since what is said of a '
@@ -298,7 +299,7 @@ class TrainingRecipe:
     def with_state(self) -> bool:
         """Whether some phase learns from the simulator's state."""
         return any(
-            phase.auxiliary or phase.kind == 'perception' or phase.touch for phase in self.phases
+            phase.auxiliary or phase.kind == 'perception' or phase.facts for phase in self.phases
         )
 
     @property

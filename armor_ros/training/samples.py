@@ -22,7 +22,7 @@ from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput, Sight, look, sight_input
 from armor_ros.model.armor import ArmorModel
-from armor_ros.training.auxiliary import StateTargets, state_targets
+from armor_ros.training.auxiliary import StateTargets, state_facts, state_targets
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.folds import without_fold
 from armor_ros.training.kept_vision import KeptVision
@@ -35,9 +35,8 @@ class TrainingSample:
     """
     A sample ready for any phase.
 
-    ``state`` is the simulator's, where it is wanted and known, and ``touched`` says in words what
-    the gripper touches in it, step by step; ``picture`` names what is shown, '' where nothing
-    about it is kept.
+    ``state`` is the simulator's, where it is wanted and known, and ``facts`` are those of
+    ``state_facts``; ``picture`` names what is shown, '' where nothing about it is kept.
     """
 
     id: str
@@ -45,7 +44,7 @@ class TrainingSample:
     truth: Truth
     state: StateTargets | None = None
     picture: str = ''
-    touched: str = ''
+    facts: tuple[tuple[str, bool], ...] = ()
 
 
 def choose_samples(samples: Sequence[Sample], recipe: DataRecipe) -> list[Sample]:
@@ -161,12 +160,12 @@ class TrainingData(Dataset[TrainingSample]):
         if kept is not None:
             clip = dataclasses.replace(clip, embeddings=kept[1])
         truth = Truth(sample.label == 'failure', sample.explanation or '')
-        state, touched = None, ''
+        state, facts = None, ()
         if self._with_state and sample.state is not None:
             arrays = read_state(self._root, sample)
             state = state_targets(arrays, sample.items, shown, model, views)
-            touched = state.touched(sample.items)
-        return TrainingSample(sample.id, clip, truth, state, picture, touched)
+            facts = state_facts(arrays, sample.items)
+        return TrainingSample(sample.id, clip, truth, state, picture, facts)
 
     def freeze(self, tower: str | None) -> None:
         """Keep the embeddings of the vision tower of this name from now on; None: of none."""

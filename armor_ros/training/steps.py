@@ -22,10 +22,10 @@ from armor_ros.training.conditioning import (
     Truth,
     contrast_branches,
     expert_branches,
+    facts_branch,
     mixed_branches,
     online_branches,
     sft_branches,
-    touch_branch,
     warmup_branches,
 )
 from armor_ros.training.forward import PackedForward
@@ -102,7 +102,7 @@ class BatchMaker:
             branches = self._online(samples, epochs)
         else:
             branches = [
-                [*self._branches(sample, epoch), *self._touches(sample)]
+                [*self._branches(sample, epoch), *self._facts(sample, epoch)]
                 for sample, epoch in zip(samples, epochs, strict=True)
             ]
         packed = pack(
@@ -146,11 +146,12 @@ class BatchMaker:
             return mixed_branches(prompts, truth, self._texts, rng)
         return expert_branches(prompts, truth, rng)
 
-    def _touches(self, sample: TrainingSample) -> list[Branch]:
-        if not self._phase.touch:
+    def _facts(self, sample: TrainingSample, epoch: int) -> list[Branch]:
+        if not self._phase.facts:
             return []
         self._state(sample)
-        return [touch_branch(self._model.prompts, sample.touched)]
+        rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/facts')
+        return [facts_branch(self._model.prompts, sample.facts, rng)]
 
     def _truth(self, sample: TrainingSample) -> Truth:
         """Return what is known of a sample, with a sampled explanation where it has no other."""
@@ -182,7 +183,7 @@ class BatchMaker:
             raise ArmorError(
                 f'sample {sample.id!r} has no state of a simulator, which phase '
                 f'{self._phase.kind} learns from; set auxiliary to 0, and leave perception and '
-                'touch out'
+                'facts out'
             )
         return sample.state
 

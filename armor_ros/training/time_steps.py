@@ -45,6 +45,7 @@ def some_steps(sample: TrainingSample, count: int, rng: random.Random) -> Traini
         steps=torch.searchsorted(chosen, state.steps[kept]),
         values=state.values[chosen],
         seen=state.seen[:, chosen],
+        above=state.above[chosen],
         views=state.views[kept],
         corners=state.corners[kept],
     )

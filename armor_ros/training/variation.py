@@ -10,6 +10,7 @@ import torch
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.preprocessing import PatchGeometry, from_patches, to_patches
+from armor_ros.training.auxiliary import mirrored
 from armor_ros.training.samples import TrainingSample
 
 # Largest changes: of a channel's contrast and brightness, and of a view's place, in its sides.
@@ -56,14 +57,15 @@ def varied(sample: TrainingSample, rng: random.Random, geometry: PatchGeometry) 
         moved.append(cells[..., row, :, :, :][..., from_y, :, :][..., from_x])
         seen[row] += torch.tensor([right / side_x, down / side_y])
     pixels = torch.stack(moved, dim=-4).flatten(-4, -3).flatten(-2)
-    values = state.values.clone()
+    values, above = state.values.clone(), state.above
     if mirror:
         values[:, 0, _SIN_YAW] *= -1.0
+        above = mirrored(above)
     shown = dataclasses.replace(vision, patches=to_patches(pixels, geometry))
     return dataclasses.replace(
         sample,
         clip=dataclasses.replace(sample.clip, vision=shown),
-        state=dataclasses.replace(state, values=values, seen=seen),
+        state=dataclasses.replace(state, values=values, seen=seen, above=above),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import zlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from armor_ros.model.armor import ArmorModel
 from armor_ros.model.config import CollageConfig
 from armor_ros.model.preprocessing import from_patches
 from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
-from armor_ros.training.auxiliary import StateHead, state_targets
+from armor_ros.training.auxiliary import StateHead, state_facts, state_targets
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.packing import PackedSample, pack
 from armor_ros.training.samples import TrainingSample, make_clip
@@ -40,7 +42,10 @@ def model() -> ArmorModel:
     return make_tiny_model(seed=2, size=size, config=config)
 
 
-def arrays_of(rng: np.random.Generator) -> dict[str, npt.NDArray[np.float64]]:
+PLACES = ('table', 'left bin', 'right bin', 'red bowl')
+
+
+def arrays_of(rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
     """Return a state in which the places are well inside of their views."""
     places = {f'places_{view}': rng.uniform(0.2, 0.8, (FRAMES, 3, 2)) for view in VIEWS}
     return places | {
@@ -50,6 +55,7 @@ def arrays_of(rng: np.random.Generator) -> dict[str, npt.NDArray[np.float64]]:
         'closing': rng.random(FRAMES),
         'items': rng.random((FRAMES, 2, 3)),
         'touched': rng.random((FRAMES, 2, 2)),
+        'above': np.array(PLACES)[rng.integers(len(PLACES), size=FRAMES)],
     }
 
 
@@ -65,7 +71,8 @@ def make_sample(model: ArmorModel, seed: int = 0, *, places: bool = True) -> Tra
             arrays[f'places_{view}'][frame, 1] = (np.array([x, y]) + 0.5) / CELL
             picture[row * CELL + y, column * CELL + x] = 255
     if not places:
-        arrays = {name: value for name, value in arrays.items() if 'places' not in name}
+        unknown = ('above', *(f'places_{view}' for view in VIEWS))
+        arrays = {name: value for name, value in arrays.items() if name not in unknown}
     shown = sight_input(Sight(picture[None], VIEWS), 5.0, model.config, model.geometry)
     clip = make_clip(model, shown, 'lift the red can')
     state = state_targets(arrays, NAMES, shown, model, VIEWS)
@@ -150,7 +157,56 @@ def test_the_loss_is_that_of_plain_loops(model: ArmorModel, places: bool) -> Non
                 asked += 1
                 expected += _question(head, own, state, step, thing, members)
     assert count == asked
+    assert (head.tag_loss(torch.cat(tokens), states) > 0) == places
+    expected += asked * _tags(head, tokens, states)
     torch.testing.assert_close(total, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def _tags(head, tokens, states):  # type: ignore[no-untyped-def]
+    vocabulary = sorted({
+        word for state in states for words in (state.words, state.above)
+        for word in words.flatten().tolist() if word >= 0
+    })  # fmt: skip
+    total, count = 0.0, 0
+    for own, state in zip(tokens, states, strict=True):
+        for token, step in zip(range(len(own)), state.steps.tolist(), strict=True):
+            places = state.places[token]
+            if bool(places.isnan().all()):
+                continue
+            count += 1
+            shown = [bool((place >= 0).all() and (place < 1).all()) for place in places]
+            touched = [bool(value > 0.5) for value in state.values[step, :, 3]]
+            things = list(zip(state.words.tolist(), shown, touched, strict=True))
+            tagged = (
+                {word for words, is_shown, _ in things if is_shown for word in words},
+                {word for words, is_shown, is_held in things[1:] if is_shown and is_held
+                 for word in words},
+                set(state.above[step].tolist()) if shown[0] else set(),
+            )  # fmt: skip
+            for word in vocabulary:
+                weights = head.tags.weight[word].view(3, -1) @ head.norm(own[token])
+                for tag, weight in enumerate((1.0, 3.0, 3.0)):
+                    probability = torch.sigmoid(weights[tag] + head.rare[tag]).item()
+                    right = probability if word in tagged[tag] else 1 - probability
+                    total -= weight * float(np.log(right))
+    return total / max(count, 1)
+
+
+def test_a_mirror_swaps_left_and_right(model: ArmorModel) -> None:
+    whole = make_sample(model)
+    assert whole.state is not None
+    names = [('left', 'bin'), ('right', 'bin'), ('red', 'bowl'), ('table', 'table')]
+    words = [[zlib.crc32(word.encode()) % 1024 for word in name] for name in names]
+    state = dataclasses.replace(whole.state, above=torch.tensor(words))
+    sample = dataclasses.replace(whole, state=state)
+    orders = set()
+    for seed in range(8):
+        shown = varied(sample, random.Random(seed), model.geometry).state
+        assert shown is not None
+        mirrored = bool(shown.values[0, 0, 1] != state.values[0, 0, 1])
+        order = tuple(words.index(own) for own in shown.above.tolist())
+        orders.add((mirrored, order))
+    assert orders == {(False, (0, 1, 2, 3)), (True, (1, 0, 2, 3))}
 
 
 def _question(head, tokens, state, step, thing, members):  # type: ignore[no-untyped-def]
@@ -189,10 +245,20 @@ def test_what_cannot_be_varied_is_refused(model: ArmorModel) -> None:
         some_steps(stateless, 2, random.Random(0))
 
 
-def test_what_is_touched_is_said_step_by_step(model: ArmorModel) -> None:
-    state = make_sample(model).state
-    assert state is not None
-    values = torch.zeros_like(state.values)
-    values[1, 1, 3] = values[2, 1, 3] = values[2, 2, 3] = 1.0
-    said = dataclasses.replace(state, values=values).touched(NAMES)
-    assert said == 'nothing, red can, red can and blue cube, nothing'
+@pytest.mark.parametrize('held', [True, False])
+def test_facts_are_what_is_taken_and_where_it_is_let_go(held: bool) -> None:
+    touched = np.zeros((4, 2, 2), np.bool_)
+    touched[0, 0, 0] = True  # one finger takes nothing
+    touched[1:3, 1] = True
+    touched[3, 1] = held
+    arrays = {
+        'touched': touched,
+        'above': np.array(['left bin', 'left bin', 'red bowl', 'left bin']),
+        'regions': np.tile(['left bin', 'red bowl'], (4, 1)),
+    }
+    taken = (('red can', False), ('blue cube', True))
+    places = (('above the left bin', False), ('above the red bowl', not held))
+    assert state_facts(arrays, NAMES) == taken + places
+    assert state_facts({'touched': touched}, NAMES) == taken
+    nothing = arrays | {'touched': np.zeros_like(touched)}
+    assert {true for _, true in state_facts(nothing, NAMES)} == {False}

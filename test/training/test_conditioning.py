@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from toy_training import losses_of, make_recipe
+from training_clips import make_clips
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.prompts import PreviousAnswer
-from armor_ros.training.conditioning import Truth, contrast_branches
+from armor_ros.training.conditioning import FACTS_REQUEST, Truth, contrast_branches, facts_branch
+from armor_ros.training.packing import IGNORED, PackedSample, pack
 
 OTHERS = (
     Truth(True, 'it fell'),
@@ -46,6 +48,22 @@ def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel)
         count += branches[1].suffix in wrong
     # 80 expected, with a deviation of 8
     assert 50 < count < 110
+
+
+def test_of_facts_only_yes_and_no_are_asked(model: ArmorModel) -> None:
+    facts = {'red can': True, 'blue cube': False, 'above the left bin': False}
+    clip, orders = make_clips(model)[0], set()
+    for seed in range(12):
+        branch = facts_branch(model.prompts, list(facts.items()), random.Random(seed))
+        assert branch.suffix == tuple(model.prompts.free_suffix(FACTS_REQUEST))
+        text = model.prompts.decode(branch.answer)
+        names = [part.split(':')[0] for part in text.rstrip(',').split(', ')]
+        assert sorted(names) == sorted(facts)
+        orders.add(tuple(names))
+        targets = pack([PackedSample(clip, (branch,))]).targets
+        said = [model.prompts.decode([token]) for token in targets[targets != IGNORED].tolist()]
+        assert ''.join(said) == ''.join('yes' if facts[name] else 'no' for name in names)
+    assert len(orders) > 3
 
 
 def test_without_another_explanation_nothing_is_quoted(model: ArmorModel) -> None:

@@ -139,6 +139,9 @@ def test_branches_and_batches_are_checked() -> None:
         Branch((1,), failed=True, answer=(2,))
     with pytest.raises(ArmorError, match='at least one token'):
         Branch((), failed=True)
+    for asked in ((True,), (False, False)):
+        with pytest.raises(ArmorError, match='whether it is asked for'):
+            Branch((1,), answer=(2, 3), asked=asked)
     with pytest.raises(ArmorError, match='at least one sample'):
         pack([])
 

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_training import distance, losses_of, make_model, make_recipe, make_trainer, smaller
+from toy_training import (
+    ITEMS,
+    distance,
+    losses_of,
+    make_model,
+    make_recipe,
+    make_trainer,
+    smaller,
+)
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
@@ -18,14 +26,14 @@ SFT = {'kind': 'sft', 'only_dense': True, 'epochs': 2}
 MIXED = {'kind': 'expert', 'conditioning': 'mixed'}
 # Of the toy recipe: detection, language and auxiliary loss, a row a step.
 GOLDEN = [
-    [0.0000, 0.0000, 2.8705],
-    [0.0000, 0.0000, 2.5671],
-    [0.7573, 5.9870, 2.4459],
-    [0.6861, 5.8832, 2.2225],
-    [0.6970, 5.3726, 0.0000],
-    [0.7376, 0.0000, 0.0000],
-    [0.7276, 5.4161, 0.0000],
-    [0.7483, 5.1787, 0.0000],
+    [0.0000, 0.0000, 21.7623],
+    [0.0000, 0.0000, 19.8171],
+    [0.7560, 5.9515, 20.5569],
+    [0.6858, 5.9098, 18.6199],
+    [0.6937, 5.3628, 0.0000],
+    [0.7424, 0.0000, 0.0000],
+    [0.7251, 5.4815, 0.0000],
+    [0.7236, 5.0810, 0.0000],
 ]
 
 
@@ -195,16 +203,17 @@ def test_steps_of_a_phase() -> None:
     assert not shared[0] & shared[1]
 
 
-def test_a_warmup_may_ask_what_is_touched(toy_data: Path, tmp_path: Path) -> None:
+def test_a_warmup_may_ask_for_facts(toy_data: Path, tmp_path: Path) -> None:
     """Every clip has something to say then, even where no explanation is known."""
     plain, asked = (
-        make_recipe({'kind': 'warmup', 'only_dense': False, 'touch': touch})
-        for touch in (False, True)
+        make_recipe({'kind': 'warmup', 'only_dense': False, 'facts': facts})
+        for facts in (False, True)
     )
     model = make_model(asked, toy_data)
     trainer = make_trainer(asked, toy_data, tmp_path / 'asked')
     samples = [trainer._data[index] for index in range(4)]
-    assert {sample.touched for sample in samples} == {sample.touched for sample in samples} - {''}
+    names = {name for sample in samples for name, _ in sample.facts}
+    assert names == {*ITEMS, 'above the left bin', 'above the right bin'}
     counts = []
     for recipe in (plain, asked):
         maker = BatchMaker(model, recipe.phases[0], [], 'seed')
@@ -214,6 +223,6 @@ def test_a_warmup_may_ask_what_is_touched(toy_data: Path, tmp_path: Path) -> Non
     assert losses[-1][1] < losses[0][1]
 
 
-def test_touch_is_for_warmup_alone() -> None:
-    with pytest.raises(ArmorError, match='only warmup asks for it'):
-        make_recipe({'kind': 'online', 'touch': True})
+def test_facts_are_for_warmup_alone() -> None:
+    with pytest.raises(ArmorError, match='only warmup asks for them'):
+        make_recipe({'kind': 'online', 'facts': True})

@@ -23,6 +23,7 @@ from armor_ros.training.trainer import Trainer
 FRAMES = 4
 SIZE = 56
 ITEMS = ('red can', 'blue cube')
+REGIONS = ('left bin', 'right bin')
 KINDS = ('perception', 'warmup', 'expert', 'online')
 
 
@@ -73,6 +74,8 @@ def _write_state(path: Path, rng: np.random.Generator) -> None:
         touched=rng.random((FRAMES, len(ITEMS), 2)),
         places_front=rng.random((FRAMES, 1 + len(ITEMS), 2)),
         places_wrist=rng.random((FRAMES, 1 + len(ITEMS), 2)),
+        above=rng.choice(['table', *REGIONS], FRAMES),
+        regions=np.tile(REGIONS, (FRAMES, 1)),
     )
 
 

@@ -147,6 +147,11 @@ class Task(ABC):
         """Return the name of the region at or above which a point (x, y, z) is."""
         return FLOOR if position[2] < -0.05 else TABLE
 
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions that an item can be put into; none unless overridden."""
+        return ()
+
     def at(self, place: str) -> str:
         """Return a place's name with its preposition: 'on the table', 'in the left bin'."""
         return f'on the {place}' if place in (TABLE, FLOOR) else f'in the {place}'

@@ -50,6 +50,11 @@ class Placing(Task):
         """The goals that an instruction can name; ``goal`` indexes them."""
 
     @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the goals."""
+        return tuple(goal.name for goal in self.goals)
+
+    @property
     def _goal(self) -> Goal:
         return self.goals[self.goal]
 

@@ -205,6 +205,11 @@ class Transport(Task):
                 return tote_name(tote)
         return TABLE
 
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the totes."""
+        return tuple(tote_name(tote) for tote in range(len(self.totes)))
+
     def others(self) -> list[int]:
         """Return the other items of the source."""
         return [i for i in super().others() if self.items[i].tote == self.source]
