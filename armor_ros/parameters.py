@@ -26,6 +26,9 @@ from armor_ros.parameter_declaration import check_value, declared
 
 MEGABYTE = 1024 * 1024
 
+# The model that comes with the package.
+BUNDLED = 'simulated-cell'
+
 
 @dataclass(frozen=True)
 class MonitorParameters:
@@ -88,7 +91,9 @@ class MonitorParameters:
         maximum=3600.0,
     )
     checkpoint: str = declared(
-        '', 'The model: a checkpoint folder, or the name of a Qwen2.5-VL model on the hub.'
+        BUNDLED,
+        'The model: a checkpoint folder, or the name of a Qwen2.5-VL model on the hub. '
+        f'{BUNDLED} comes with this package and knows the simulated robot alone.',
     )
     quantization: str = declared(
         'none', 'Precision of the backbone.', choices=('none', '8bit', '4bit')

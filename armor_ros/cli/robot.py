@@ -61,7 +61,7 @@ def demo(
     rate: Annotated[float, typer.Option(help='Speed of the replay.')] = 1.0,
     seed: Annotated[int, typer.Option(help='Seed of the simulated cell.')] = 0,
     checkpoint: Annotated[
-        str, typer.Option(help='Model to ask. Default: a small untrained one, made here.')
+        str, typer.Option(help='Model to ask. Default: the one of the package.')
     ] = '',
 ) -> None:
     """Simulate a robot that fails, replay it live, and print what the monitor reports."""

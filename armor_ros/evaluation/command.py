@@ -95,6 +95,9 @@ def evaluation_parameters(request: EvaluationRequest) -> MonitorParameters:
         'device': request.device,
     }
     values.update({name: value for name, value in given.items() if value})
+    if request.baselines:
+        # these can be asked alone
+        values.setdefault('checkpoint', '')
     parameters = MonitorParameters(**values)  # type: ignore[arg-type]
     if not parameters.checkpoint and not request.baselines:
         raise ArmorError(
@@ -306,6 +309,7 @@ def _check_camera(parameters: MonitorParameters) -> None:
 def _calibration(checkpoint: str) -> str:
     """Return a digest of the calibration beside a checkpoint, '' without one."""
     from armor_ros.model.calibration import CALIBRATION_FILE
+    from armor_ros.model.weights import find_checkpoint
 
-    file = Path(checkpoint) / CALIBRATION_FILE
+    file = find_checkpoint(checkpoint).path / CALIBRATION_FILE
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ''

@@ -202,5 +202,5 @@ def _deviation(name: str, weight: torch.Tensor) -> float:
     """Return the deviation of a matrix's weights that ``TinySize.spread`` None stands for."""
     if 'embed_tokens' in name or 'lm_head' in name:
         return _WORD_SPREAD
-    kept = float(weight[0].numel()) ** -0.5
+    kept: float = weight[0].numel() ** -0.5
     return kept * _RESIDUAL if name.endswith(_ONTO_THE_STREAM) else kept

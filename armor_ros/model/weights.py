@@ -20,6 +20,7 @@ _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?')
 _PICKLED = ('.bin', '.pt', '.pth', '.ckpt', '.pkl')
 _HUB_FILES = ['*.json', '*.safetensors', 'merges.txt', '*.jinja']
 _READ_BYTES = 1 << 22
+_BUNDLED = Path(__file__).parent / 'checkpoints'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ class CheckpointFolder:
 
 def find_checkpoint(path: str) -> CheckpointFolder:
     """
-    Return the folder of a local path or of a model of the Hugging Face hub.
+    Return the folder of a local path, of a model of the Hugging Face hub, or of one that is here.
 
+    The name of a folder in ``armor_ros/model/checkpoints`` is that of a model that comes with this
+    package, unless there is a folder of that name where the process runs.
     A hub model is written "owner/name" or "owner/name@revision"; it is fetched unless
     HF_HUB_OFFLINE is set, which leaves what was fetched before. Raises ArmorError.
     """
@@ -43,12 +46,18 @@ def find_checkpoint(path: str) -> CheckpointFolder:
         return CheckpointFolder(folder, folder.resolve().name, '')
     if path and folder.exists():
         raise ArmorError(f'checkpoint {path!r} is a file; give the folder that contains it')
+    if path in _bundled():
+        return CheckpointFolder(_BUNDLED / path, path, '')
     if not _HUB_ID.fullmatch(path) or Path(path.split('/')[0]).exists():
         raise ArmorError(
-            f'no checkpoint folder {path!r}; give an existing folder, or a hub model as '
-            '"owner/name"'
+            f'no checkpoint folder {path!r}; give an existing folder, a hub model as '
+            f'"owner/name", or one that comes with this package: {", ".join(_bundled())}'
         )
     return _fetch(path)
+
+
+def _bundled() -> list[str]:
+    return sorted(folder.name for folder in _BUNDLED.glob('*') if folder.is_dir())
 
 
 def check_weights(folder: Path) -> None:

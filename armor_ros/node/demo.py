@@ -28,6 +28,7 @@ from armor_ros.episodes.task import TaskStatus
 from armor_ros.errors import ArmorError
 from armor_ros.node.conversions import to_nanoseconds
 from armor_ros.node.reporter import REPORT_QOS
+from armor_ros.parameters import BUNDLED
 
 SECOND = 1_000_000_000
 CAMERAS = ('front', 'wrist', 'overhead')
@@ -41,8 +42,8 @@ def run_demo(output: Path, *, rate: float, seed: int, checkpoint: str) -> int:
     """
     Simulate, replay and report; return 0 when every task of the bag got its report.
 
-    ``output`` keeps the bag and the checkpoint for the next run. Raises ArmorError when a part
-    does not come up.
+    ``output`` keeps the bag for the next run. An empty ``checkpoint`` is the model that comes with
+    the package. Raises ArmorError when a part does not come up.
     """
     console = Console(record=True, highlight=False)
     # a robot on the same network is not to hear the demo
@@ -51,9 +52,7 @@ def run_demo(output: Path, *, rate: float, seed: int, checkpoint: str) -> int:
     bag = output / f'bag_{seed}'
     if not bag.exists():
         _armor('simulate', '--output', str(bag), '--seed', str(seed))
-    model = checkpoint or str(output / 'checkpoint')
-    if not Path(model).exists() and not checkpoint:
-        _armor('tiny-checkpoint', model)
+    model = checkpoint or BUNDLED
     labels = _read_labels(bag / 'labels.jsonl')
     parameters = _write_parameters(output, model, labels)
     rclpy.init()

@@ -24,7 +24,7 @@ from armor_ros.node.lifecycle import GuardedLifecycleNode
 from armor_ros.node.reporter import Reporter
 from armor_ros.node.services import ReportServices
 from armor_ros.node.triggers import ActionWatch
-from armor_ros.parameters import MonitorParameters
+from armor_ros.parameters import BUNDLED, MonitorParameters
 from armor_ros.serving.desk import TaskDesk
 from armor_ros.serving.events import ClientEvent
 from armor_ros.serving.managed import ManagedInference, ServerSettings
@@ -75,6 +75,12 @@ class Monitor(GuardedLifecycleNode):
             raise ArmorError(
                 'no model: set the parameter checkpoint to a checkpoint folder or a Qwen2.5-VL '
                 'model name, or server to the "host:port" of an inference server'
+            )
+        if parameters.checkpoint == BUNDLED and not parameters.server:
+            self.get_logger().warning(
+                f'the model {BUNDLED} has seen the robot of "armor simulate" and nothing else; '
+                'what it says of another means nothing. Set the parameter checkpoint to a model '
+                'that was trained for yours'
             )
         self.recorder = EpisodeRecorder(parameters.episode_settings(), cameras, stacked=False)
         self.cameras = [

@@ -238,7 +238,8 @@ def write_state(path: Path, episode: SimulatedEpisode, cut: Cut) -> None:
     rows = rows.clip(0, len(episode.log) - 1)
     arrays = {name: array[rows] for name, array in state_of(episode.log, CAMERAS).items()}
     scene = episode.setup.scene
-    arrays['above'] = np.array([scene.place_of((x, y, max(z, 0.0))) for x, y, z in arrays['tcp']])
+    points = np.maximum(arrays['tcp'], (-np.inf, -np.inf, 0.0))
+    arrays['above'] = np.array([scene.place_of(point) for point in points])
     arrays['regions'] = np.tile(np.array(scene.regions, np.str_), (len(rows), 1))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 

@@ -169,7 +169,8 @@ def state_facts(
     when it last holds an item, unless that is at the end. ``names`` are those of the state's
     items; without arrays ``above`` and ``regions`` nothing is said of places.
     """
-    held = arrays['touched'].all(axis=-1)
+    fingers = np.asarray(arrays['touched'], np.bool_)
+    held: npt.NDArray[np.bool_] = fingers[..., 0] & fingers[..., 1]
     facts = [(name, bool(own.any())) for name, own in zip(names, held.T, strict=True)]
     if 'above' not in arrays:
         return tuple(facts)

@@ -17,6 +17,7 @@ _MIXED_SHARES = (0.35, 0.15, 0.15, 0.35)
 _WRONG_LABEL = 0.3
 _OTHER_EXPLANATION = 0.7
 
+_LABELLED_FACTS = 3
 _FACT_WORDS = {True: 'yes', False: 'no'}
 
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
@@ -40,26 +41,36 @@ def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
     return ask(prompts, truth, PreviousAnswer())
 
 
-def facts_branch(
+def fact_branches(
     prompts: PromptEncoder, facts: Sequence[tuple[str, bool]], rng: random.Random
-) -> Branch:
+) -> list[Branch]:
     """
-    Return the question which of some names, in random order, are those of what was done.
+    Return questions which of some names, in random order, are those of what was done.
 
-    The names are given, and after each the answer is yes or no. A small language model from
+    The language head is given the names, and says yes or no after each; the classification head
+    is asked for some of them, of which nothing but the name is said. A small language model from
     random weights learns so to look for what a word means, and to compare; whether a task was
-    done, a single bit about two names of many, teaches that too slowly.
+    done, a single bit about two names of many, teaches that too slowly. Without facts there is
+    nothing to ask.
     """
+    if not facts:
+        return []
+    order = rng.sample(facts, len(facts))
     answer: list[int] = []
     asked: list[bool] = []
-    for name, is_true in rng.sample(facts, len(facts)):
+    for name, is_true in order:
         question = prompts.encode_text(f' {name}:')
-        said = prompts.encode_text(f' {_FACT_WORDS[is_true]}')
+        word = prompts.encode_text(f' {_FACT_WORDS[is_true]}')
         comma = prompts.encode_text(',')
-        answer += [*question, *said, *comma]
-        asked += [False] * len(question) + [True] * len(said) + [False] * len(comma)
+        answer += [*question, *word, *comma]
+        asked += [False] * len(question) + [True] * len(word) + [False] * len(comma)
     suffix = tuple(prompts.free_suffix(FACTS_REQUEST))
-    return Branch(suffix, answer=tuple(answer), asked=tuple(asked))
+    said = Branch(suffix, answer=tuple(answer), asked=tuple(asked))
+    labels = [
+        Branch(tuple(prompts.encode_text(f' {name}')), failed=not is_true)
+        for name, is_true in order[:_LABELLED_FACTS]
+    ]
+    return [said, *labels]
 
 
 def expert_branches(prompts: PromptEncoder, truth: Truth, rng: random.Random) -> list[Branch]:

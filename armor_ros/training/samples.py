@@ -160,7 +160,8 @@ class TrainingData(Dataset[TrainingSample]):
         if kept is not None:
             clip = dataclasses.replace(clip, embeddings=kept[1])
         truth = Truth(sample.label == 'failure', sample.explanation or '')
-        state, facts = None, ()
+        state: StateTargets | None = None
+        facts: tuple[tuple[str, bool], ...] = ()
         if self._with_state and sample.state is not None:
             arrays = read_state(self._root, sample)
             state = state_targets(arrays, sample.items, shown, model, views)

@@ -22,7 +22,7 @@ from armor_ros.training.conditioning import (
     Truth,
     contrast_branches,
     expert_branches,
-    facts_branch,
+    fact_branches,
     mixed_branches,
     online_branches,
     sft_branches,
@@ -151,7 +151,7 @@ class BatchMaker:
             return []
         self._state(sample)
         rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/facts')
-        return [facts_branch(self._model.prompts, sample.facts, rng)]
+        return fact_branches(self._model.prompts, sample.facts, rng)
 
     def _truth(self, sample: TrainingSample) -> Truth:
         """Return what is known of a sample, with a sampled explanation where it has no other."""

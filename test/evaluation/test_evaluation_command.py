@@ -20,6 +20,7 @@ from armor_ros.evaluation.command import (
     run_evaluation,
 )
 from armor_ros.evaluation.outcome import OutcomeOptions
+from armor_ros.parameters import BUNDLED
 
 PARAMETERS = """
 /**:
@@ -75,9 +76,17 @@ def test_arguments_win_over_the_parameters_file(tmp_path: Path) -> None:
     assert (merged.checkpoint, merged.quantization, merged.rounds) == ('mine', '8bit', 1)
 
 
-def test_a_model_or_a_baseline_must_be_named(tmp_path: Path) -> None:
+def test_without_a_checkpoint_the_model_of_the_package_is_asked(tmp_path: Path) -> None:
+    assert evaluation_parameters(EvaluationRequest([], tmp_path)).checkpoint == BUNDLED
+    baselines = EvaluationRequest([], tmp_path, baselines=('majority',))
+    assert evaluation_parameters(baselines).checkpoint == ''
+
+
+def test_a_file_that_names_no_model_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / 'monitor.yaml'
+    file.write_text(PARAMETERS.format(checkpoint="''"))
     with pytest.raises(ArmorError, match='no model: give --checkpoint'):
-        evaluation_parameters(EvaluationRequest([], tmp_path))
+        evaluation_parameters(EvaluationRequest([], tmp_path, params_file=file))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from training_clips import make_clips
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.prompts import PreviousAnswer
-from armor_ros.training.conditioning import FACTS_REQUEST, Truth, contrast_branches, facts_branch
+from armor_ros.training.conditioning import FACTS_REQUEST, Truth, contrast_branches, fact_branches
 from armor_ros.training.packing import IGNORED, PackedSample, pack
 
 OTHERS = (
@@ -50,11 +50,11 @@ def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel)
     assert 50 < count < 110
 
 
-def test_of_facts_only_yes_and_no_are_asked(model: ArmorModel) -> None:
-    facts = {'red can': True, 'blue cube': False, 'above the left bin': False}
+def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
+    facts = {'red can': True, 'blue cube': False, 'above the left bin': False, 'green can': False}
     clip, orders = make_clips(model)[0], set()
     for seed in range(12):
-        branch = facts_branch(model.prompts, list(facts.items()), random.Random(seed))
+        branch, *labels = fact_branches(model.prompts, list(facts.items()), random.Random(seed))
         assert branch.suffix == tuple(model.prompts.free_suffix(FACTS_REQUEST))
         text = model.prompts.decode(branch.answer)
         names = [part.split(':')[0] for part in text.rstrip(',').split(', ')]
@@ -63,7 +63,10 @@ def test_of_facts_only_yes_and_no_are_asked(model: ArmorModel) -> None:
         targets = pack([PackedSample(clip, (branch,))]).targets
         said = [model.prompts.decode([token]) for token in targets[targets != IGNORED].tolist()]
         assert ''.join(said) == ''.join('yes' if facts[name] else 'no' for name in names)
+        assert [model.prompts.decode(label.suffix) for label in labels] == names[:3]
+        assert [label.failed for label in labels] == [not facts[name] for name in names[:3]]
     assert len(orders) > 3
+    assert fact_branches(model.prompts, (), random.Random(0)) == []
 
 
 def test_without_another_explanation_nothing_is_quoted(model: ArmorModel) -> None:
