@@ -129,6 +129,21 @@ def test_detection_rests_on_the_first_four_layers() -> None:
     assert not torch.allclose(prefill(model, vision).features, before.features)
 
 
+def test_weights_without_a_spread_keep_sizes() -> None:
+    size = TinySize(spread=None)
+    model, again = (make_tiny_model(seed=3, size=size) for _ in range(2))
+    gains: dict[str, list[float]] = {}
+    for name, weight in model.backbone.model.language_model.named_parameters():
+        if weight.ndim > 1:
+            gains.setdefault(name.split('.')[-2], []).append(float(weight.square().sum(1).mean()))
+    for name, found in gains.items():
+        expected = {'o_proj': 0.09, 'down_proj': 0.09, 'embed_tokens': 0.01 * size.hidden_size}
+        assert found == pytest.approx([expected.get(name, 1.0)] * len(found), rel=0.1)
+    assert float(model.head.cls_token.std()) > 0.5
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_features_are_means_of_transformers_hidden_states(tiny_model: ArmorModel) -> None:
     prompts, vision = tiny_model.prompts, make_clip(tiny_model)
     tokens = prompts.prefix(INSTRUCTION)
