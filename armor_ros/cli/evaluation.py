@@ -27,7 +27,9 @@ def evaluate(
     output: Annotated[Path, typer.Option(help='Folder for predictions, figures and report.')],
     checkpoint: Annotated[
         str,
-        typer.Option(help='Checkpoint folder, or a Qwen2.5-VL model; else the one of the file.'),
+        typer.Option(
+            help='Checkpoint folder, or a Qwen2.5-VL model; else the one of file or package.'
+        ),
     ] = '',
     params_file: Annotated[
         Path | None,
