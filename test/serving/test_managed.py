@@ -187,7 +187,9 @@ sys.path[:0] = [{here!r}, {root!r}]
 from conftest import scripted_command
 from armor_ros.serving.managed import ManagedInference, ServerSettings
 managed = ManagedInference(
-    ServerSettings('x'), lambda event: print(type(event).__name__, managed.pid, flush=True), print,
+    ServerSettings('x'), lambda event: print(type(event).__name__, managed.pid, flush=True),
+    # another thread's line could end up in the middle of one of ours
+    lambda line: None,
     make_command=scripted_command())
 managed.start()
 sys.stdin.read()
