@@ -41,6 +41,8 @@ _NEVER = -1e4
 _TAGS = 3
 _TAG_WEIGHTS = (1.0, 3.0, 3.0)
 _NO_WORD = -1
+# The logit of one word of all to a token, before anything is known.
+_RARE = -7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ class StateHead(nn.Module):
         self.mix = nn.Linear(_INNER, _INNER)
         self.answer = nn.Linear(_INNER, _VALUES + 3)
         self.tags = nn.Embedding(_WORDS, _TAGS * hidden_size)
-        self.rare = nn.Parameter(torch.full((_TAGS, 1), -3.0))
+        self.rare = nn.Parameter(torch.full((_TAGS, 1), _RARE))
         nn.init.normal_(self.tags.weight, std=hidden_size**-0.5)
 
     def loss(
@@ -215,7 +217,7 @@ class StateHead(nn.Module):
 
         A question's loss is the mean smooth-L1 error of the values that are known, and where the
         places are, twice the mean cross-entropy of "this token shows it" and the mean error of
-        its place in the tokens that do. To their mean comes that of ``tag_loss``. ``vision``
+        its place in the tokens that do. To a clip's mean comes its ``tag_loss``. ``vision``
         (N, H) are the embeddings of all clips of the batch, one after another.
         """
         counts = torch.tensor([len(state.values) for state in states])
@@ -238,21 +240,22 @@ class StateHead(nn.Module):
         places = _spread(places[order], slots, filled).transpose(1, 2)
         loss = loss + 2.0 * _place_loss(sure, seen, places, filled)
         real = asked.any(dim=-1)
-        questions = real.sum().float()
-        return (loss * real).sum() + self.tag_loss(vision, states) * questions, questions
+        questions, total = real.sum().float(), (loss * real).sum()
+        tagged = vision.split([len(state.steps) for state in states])
+        for tokens, state in zip(tagged, states, strict=True):
+            total = total + self.tag_loss(tokens, state) * state.questions
+        return total, questions
 
-    def tag_loss(self, vision: torch.Tensor, states: Sequence[StateTargets]) -> torch.Tensor:
+    def tag_loss(self, vision: torch.Tensor, state: StateTargets) -> torch.Tensor:
         """
-        Return the mean loss over (N, H) tokens that are asked for words, by a linear layer.
+        Return the mean loss over the (N, H) tokens of a clip that are asked for words.
 
-        For a token it is the weighted sum of cross-entropies over what words can be to it, and
-        over all words of the batch: see ``StateTargets.tags``.
+        A linear layer answers. For a token it is the weighted sum of cross-entropies over what
+        words can be to it (see ``StateTargets.tags``) and over all words that there are, so that
+        it does not depend on the company in which a clip comes.
         """
-        words = torch.cat([each.flatten() for own in states for each in (own.words, own.above)])
-        vocabulary = words[words != _NO_WORD].unique()
-        found = [state.tags(vocabulary) for state in states]
-        true, known = (torch.cat(each) for each in zip(*found, strict=True))
-        tags = self.tags(vocabulary).unflatten(-1, (_TAGS, -1))
+        true, known = state.tags(torch.arange(_WORDS, device=vision.device))
+        tags = self.tags.weight.unflatten(-1, (_TAGS, -1))
         said = torch.einsum('nh,mth->ntm', self.norm(vision), tags).float() + self.rare
         wrong = functional.binary_cross_entropy_with_logits(said, true.float(), reduction='none')
         weights = wrong.new_tensor(_TAG_WEIGHTS) * known

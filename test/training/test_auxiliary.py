@@ -157,38 +157,35 @@ def test_the_loss_is_that_of_plain_loops(model: ArmorModel, places: bool) -> Non
                 asked += 1
                 expected += _question(head, own, state, step, thing, members)
     assert count == asked
-    assert (head.tag_loss(torch.cat(tokens), states) > 0) == places
-    expected += asked * _tags(head, tokens, states)
-    torch.testing.assert_close(total, torch.tensor(expected), rtol=1e-4, atol=1e-4)
-
-
-def _tags(head, tokens, states):  # type: ignore[no-untyped-def]
-    vocabulary = sorted({
-        word for state in states for words in (state.words, state.above)
-        for word in words.flatten().tolist() if word >= 0
-    })  # fmt: skip
-    total, count = 0.0, 0
     for own, state in zip(tokens, states, strict=True):
-        for token, step in zip(range(len(own)), state.steps.tolist(), strict=True):
-            places = state.places[token]
-            if bool(places.isnan().all()):
-                continue
-            count += 1
-            shown = [bool((place >= 0).all() and (place < 1).all()) for place in places]
-            touched = [bool(value > 0.5) for value in state.values[step, :, 3]]
-            things = list(zip(state.words.tolist(), shown, touched, strict=True))
-            tagged = (
-                {word for words, is_shown, _ in things if is_shown for word in words},
-                {word for words, is_shown, is_held in things[1:] if is_shown and is_held
-                 for word in words},
-                set(state.above[step].tolist()) if shown[0] else set(),
-            )  # fmt: skip
-            for word in vocabulary:
-                weights = head.tags.weight[word].view(3, -1) @ head.norm(own[token])
-                for tag, weight in enumerate((1.0, 3.0, 3.0)):
-                    probability = torch.sigmoid(weights[tag] + head.rare[tag]).item()
-                    right = probability if word in tagged[tag] else 1 - probability
-                    total -= weight * float(np.log(right))
+        assert (head.tag_loss(own, state) > 0) == places
+        expected += state.questions * _tags(head, own, state)
+    torch.testing.assert_close(total, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+    alone = [head.loss(own, [state]) for own, state in zip(tokens, states, strict=True)]
+    torch.testing.assert_close(sum(loss for loss, _ in alone), total)
+
+
+def _tags(head, tokens, state):  # type: ignore[no-untyped-def]
+    total, count = 0.0, 0
+    for token, step in enumerate(state.steps.tolist()):
+        places = state.places[token]
+        if bool(places.isnan().all()):
+            continue
+        count += 1
+        shown = [bool((place >= 0).all() and (place < 1).all()) for place in places]
+        touched = [bool(value > 0.5) for value in state.values[step, :, 3]]
+        things = list(zip(state.words.tolist(), shown, touched, strict=True))
+        tagged = (
+            {word for words, is_shown, _ in things if is_shown for word in words},
+            {word for words, is_shown, is_held in things[1:] if is_shown and is_held
+             for word in words},
+            set(state.above[step].tolist()) if shown[0] else set(),
+        )  # fmt: skip
+        logits = head.tags.weight.detach().view(-1, 3, 64) @ head.norm(tokens[token]).detach()
+        for tag, weight in enumerate((1.0, 3.0, 3.0)):
+            for word, logit in enumerate((logits[:, tag] + head.rare[tag].detach()).tolist()):
+                sign = -1.0 if word in tagged[tag] else 1.0
+                total += weight * float(np.log1p(np.exp(sign * logit)))
     return total / max(count, 1)
 
 

@@ -29,7 +29,7 @@ ARMOR = [
 ]
 CROSS = [ARMOR[0], {**ARMOR[1], 'folds': 2}]
 # Of the study's armor, seed 1, in a single pass: what each test sample's failure is given.
-GOLDEN = [0.4886, 0.4912, 0.4886, 0.4911]
+GOLDEN = [0.4903, 0.4932, 0.4903, 0.4932]
 SFT = [{'kind': 'sft', 'epochs': 2, 'only_dense': True}]
 
 
