@@ -233,7 +233,12 @@ def _write_files(
 
 
 def write_state(path: Path, episode: SimulatedEpisode, cut: Cut) -> None:
-    """Write the state at each frame; before and after the log its first and last sample stand."""
+    """
+    Write the state at each frame; before and after the log its first and last sample stand.
+
+    Besides the log's arrays there are ``above``, the name of the region that the gripper is above,
+    and ``regions``, the names of those that an item can be put into, the same at each frame.
+    """
     rows = np.searchsorted(episode.log.times_ns, cut.times_ns, side='right') - 1
     rows = rows.clip(0, len(episode.log) - 1)
     arrays = {name: array[rows] for name, array in state_of(episode.log, CAMERAS).items()}

@@ -22,12 +22,12 @@ from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput, Sight, look, sight_input
 from armor_ros.model.armor import ArmorModel
-from armor_ros.training.auxiliary import StateTargets, state_facts, state_targets
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.folds import without_fold
 from armor_ros.training.kept_vision import KeptVision
 from armor_ros.training.packing import Clip
 from armor_ros.training.recipe import DataRecipe
+from armor_ros.training.state_targets import StateTargets, state_facts, state_targets
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.backbone import decoder_layers
 from armor_ros.model.prompts import PreviousAnswer
-from armor_ros.training.auxiliary import StateHead, StateTargets
+from armor_ros.training.auxiliary import StateHead
 from armor_ros.training.conditioning import (
     Truth,
     contrast_branches,
@@ -35,6 +35,7 @@ from armor_ros.training.rollout import RolloutSettings, propose, rollout, say
 from armor_ros.training.sampled import Sampled
 from armor_ros.training.samples import TrainingSample
 from armor_ros.training.sharding import gathered
+from armor_ros.training.state_targets import StateTargets
 from armor_ros.training.time_steps import some_steps
 from armor_ros.training.variation import varied
 

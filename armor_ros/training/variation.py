@@ -10,8 +10,8 @@ import torch
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.preprocessing import PatchGeometry, from_patches, to_patches
-from armor_ros.training.auxiliary import mirrored
 from armor_ros.training.samples import TrainingSample
+from armor_ros.training.state_targets import mirrored
 
 # Largest changes: of a channel's contrast and brightness, and of a view's place, in its sides.
 _CONTRAST, _BRIGHTNESS, _SHIFT = 0.25, 0.3, 0.07

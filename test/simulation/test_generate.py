@@ -30,7 +30,7 @@ from armor_ros.simulation.generate import Generated
 from armor_ros.simulation.recipe import Recipe
 from armor_ros.simulation.robot import Cell
 from armor_ros.simulation.workers import Outcome
-from armor_ros.training.auxiliary import state_facts
+from armor_ros.training.state_targets import state_facts
 
 
 def rendering_works() -> bool:

@@ -21,10 +21,11 @@ from armor_ros.model.armor import ArmorModel
 from armor_ros.model.config import CollageConfig
 from armor_ros.model.preprocessing import from_patches
 from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
-from armor_ros.training.auxiliary import StateHead, state_facts, state_targets
+from armor_ros.training.auxiliary import StateHead
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.packing import PackedSample, pack
 from armor_ros.training.samples import TrainingSample, make_clip
+from armor_ros.training.state_targets import state_facts, state_targets
 from armor_ros.training.steps import TrainingModule
 from armor_ros.training.time_steps import some_steps
 from armor_ros.training.variation import varied
@@ -181,9 +182,9 @@ def _tags(head, tokens, state):  # type: ignore[no-untyped-def]
              for word in words},
             set(state.above[step].tolist()) if shown[0] else set(),
         )  # fmt: skip
-        logits = head.tags.weight.detach().view(-1, 3, 64) @ head.norm(tokens[token]).detach()
+        logits = head.tags(head.norm(tokens[token])).detach().view(3, 1024)
         for tag, weight in enumerate((1.0, 3.0, 3.0)):
-            for word, logit in enumerate((logits[:, tag] + head.rare[tag].detach()).tolist()):
+            for word, logit in enumerate(logits[tag].tolist()):
                 sign = -1.0 if word in tagged[tag] else 1.0
                 total += weight * float(np.log1p(np.exp(sign * logit)))
     return total / max(count, 1)
