@@ -74,13 +74,13 @@ def _check_phase(samples: Sequence[Sample], phase: PhaseRecipe) -> None:
             f'successes to learn from; explained is {" and ".join(explained) or "none"}. Add the '
             'others, or set verified to 0'
         )
-    if phase.kind == 'perception' or phase.auxiliary:
+    if phase.asks_state or phase.asks_facts:
         without = [sample.id for sample in samples if sample.state is None]
         if without:
             raise ArmorError(
                 f'phase {phase.kind} learns from the state of a simulator, which {len(without)} '
                 f'of {len(samples)} samples lack, first {without[0]!r}; set auxiliary to 0 and '
-                'leave perception out'
+                'leave perception and facts out'
             )
 
 

@@ -21,7 +21,7 @@ _LABELLED_FACTS = 3
 _FACT_WORDS = {True: 'yes', False: 'no'}
 
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
-FACTS_REQUEST = 'Which things does the gripper take, and where does it let go?'
+FACTS_REQUEST = 'Which things does the gripper take, and where does it end?'
 SFT_REQUEST = (
     'Please answer the question in the following format:\n'
     '<think>your reasoning</think>\n<answer>Yes/No</answer>.'

@@ -11,7 +11,7 @@ from typing import Literal
 from armor_ros.errors import ArmorError
 from armor_ros.model.config import ArmorConfig
 
-PhaseKind = Literal['perception', 'warmup', 'expert', 'online', 'sft']
+PhaseKind = Literal['perception', 'facts', 'warmup', 'expert', 'online', 'sft']
 Conditioning = Literal['paper', 'mixed', 'contrast']
 # Phases that ask for explanations, and so can learn from sampled ones.
 _EXPLAINING = ('warmup', 'expert', 'online')
@@ -111,6 +111,8 @@ class PhaseRecipe:
 
     - ``perception``: the vision tower alone learns the simulator's state; at the end its tokens
       are standardized (see ``training.standardize``).
+    - ``facts``: both heads learn, of the simulator's state, what the gripper takes and where that
+      ends, and neither labels nor explanations: what a pretrained backbone brings.
     - ``warmup``: label and explanation from nothing but the clip.
     - ``expert``: each given what is true of the other task (section 4.2). ``conditioning`` paper
       masks the task's own truth; mixed quotes nothing, one, or both, and not always the truth.
@@ -131,7 +133,7 @@ class PhaseRecipe:
     ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
     clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
     other light, moved a little and mirrored (see ``training.variation``). ``facts`` lets a warm-up
-    ask, too, what the gripper takes and where it lets go, as the simulator's state has it.
+    ask for these, too.
     """
 
     kind: PhaseKind
@@ -152,12 +154,24 @@ class PhaseRecipe:
     vary: bool = False
     facts: bool = False
 
+    @property
+    def asks_state(self) -> bool:
+        """Whether vision tokens are asked for the simulator's state."""
+        return self.kind == 'perception' or self.auxiliary > 0
+
+    @property
+    def asks_facts(self) -> bool:
+        """Whether what was done is asked for as the simulator's state has it."""
+        return self.facts or self.kind == 'facts'
+
     def __post_init__(self) -> None:
         here = f'phase {self.kind}'
         if self.time_steps is not None:
             _check(here, 'time_steps', self.time_steps, 1, 100_000)
         if self.facts and self.kind != 'warmup':
-            raise ArmorError(f'{here}: facts is on, but only warmup asks for them; leave it out')
+            raise ArmorError(
+                f'{here}: facts is on, but only warmup asks for them, too; leave it out'
+            )
         if self.kind != 'perception' and (self.vary or self.time_steps is not None):
             raise ArmorError(
                 f'{here}: time_steps and vary are for perception alone, since what is said of a '
@@ -296,11 +310,9 @@ class TrainingRecipe:
             raise ArmorError('folds is set more than once; set it in one phase')
 
     @property
-    def with_state(self) -> bool:
-        """Whether some phase learns from the simulator's state."""
-        return any(
-            phase.auxiliary or phase.kind == 'perception' or phase.facts for phase in self.phases
-        )
+    def asks_state(self) -> bool:
+        """Whether some phase asks vision tokens for the simulator's state."""
+        return any(phase.asks_state for phase in self.phases)
 
     @property
     def kinds(self) -> Collection[str]:

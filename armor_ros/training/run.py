@@ -130,7 +130,7 @@ def _run(request: TrainingRequest) -> Path:
         _cross_fit(request, samples)
         # models that answered folds had accelerators of their own
         accelerator = _make_accelerator(request)
-    options: dict[str, Any] = {'with_state': recipe.with_state, 'cache': request.cache}
+    options: dict[str, Any] = {'phases': recipe.phases, 'cache': request.cache}
     fresh = functools.partial(_start, request, samples, str(accelerator.device))
     model = fresh()
     cameras = recipe.data.cameras

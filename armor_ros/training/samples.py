@@ -26,7 +26,7 @@ from armor_ros.training.conditioning import Truth
 from armor_ros.training.folds import without_fold
 from armor_ros.training.kept_vision import KeptVision
 from armor_ros.training.packing import Clip
-from armor_ros.training.recipe import DataRecipe
+from armor_ros.training.recipe import DataRecipe, PhaseRecipe
 from armor_ros.training.state_targets import StateTargets, state_facts, state_targets
 
 
@@ -35,8 +35,8 @@ class TrainingSample:
     """
     A sample ready for any phase.
 
-    ``state`` is the simulator's, where it is wanted and known, and ``facts`` are those of
-    ``state_facts``; ``picture`` names what is shown, '' where nothing about it is kept.
+    ``state`` is the simulator's and ``facts`` are those of ``state_facts``, where they are wanted
+    and known; ``picture`` names what is shown, '' where nothing about it is kept.
     """
 
     id: str
@@ -44,7 +44,7 @@ class TrainingSample:
     truth: Truth
     state: StateTargets | None = None
     picture: str = ''
-    facts: tuple[tuple[str, bool], ...] = ()
+    facts: tuple[tuple[str, bool], ...] | None = None
 
 
 def choose_samples(samples: Sequence[Sample], recipe: DataRecipe) -> list[Sample]:
@@ -114,9 +114,10 @@ class TrainingData(Dataset[TrainingSample]):
     """
     Samples of one split, read and cut into patches when they are asked for.
 
-    ``with_state`` adds the simulator's state where a sample has it. With a folder ``cache`` the
-    pixels of what a sample shows are kept: reading videos takes longer than a small model does.
-    ``kept`` is where a frozen tower's embeddings are, in the same folder; see ``freeze``.
+    Of the simulator's state, where a sample has it, that is read from which ``phases`` learn; see
+    ``supervise``. With a folder ``cache`` the pixels of what a sample shows are kept: reading
+    videos takes longer than a small model does. ``kept`` is where a frozen tower's embeddings
+    are, in the same folder; see ``freeze``.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class TrainingData(Dataset[TrainingSample]):
         model: ArmorModel,
         cameras: Sequence[str],
         *,
-        with_state: bool = False,
+        phases: Sequence[PhaseRecipe] = (),
         cache: Path | None = None,
     ) -> None:
         self._cache = cache
@@ -135,7 +136,8 @@ class TrainingData(Dataset[TrainingSample]):
         self._root = root
         self._cameras = tuple(cameras)
         self._model = model
-        self._with_state = with_state
+        self._facts: dict[str, tuple[tuple[str, bool], ...]] = {}
+        self.supervise(phases)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -161,12 +163,24 @@ class TrainingData(Dataset[TrainingSample]):
             clip = dataclasses.replace(clip, embeddings=kept[1])
         truth = Truth(sample.label == 'failure', sample.explanation or '')
         state: StateTargets | None = None
-        facts: tuple[tuple[str, bool], ...] = ()
-        if self._with_state and sample.state is not None:
+        facts: tuple[tuple[str, bool], ...] | None = None
+        if self._asks_state and sample.state is not None:
             arrays = read_state(self._root, sample)
             state = state_targets(arrays, sample.items, shown, model, views)
-            facts = state_facts(arrays, sample.items)
+        if self._asks_facts and sample.state is not None:
+            facts = self._facts_of(sample)
         return TrainingSample(sample.id, clip, truth, state, picture, facts)
+
+    def supervise(self, phases: Sequence[PhaseRecipe]) -> None:
+        """Read of the simulator's state from now on what these phases learn from, and no more."""
+        self._asks_state = any(phase.asks_state for phase in phases)
+        self._asks_facts = any(phase.asks_facts for phase in phases)
+
+    def _facts_of(self, sample: Sample) -> tuple[tuple[str, bool], ...]:
+        """Return a sample's facts; they are few, and reading a state takes long."""
+        if sample.id not in self._facts:
+            self._facts[sample.id] = state_facts(read_state(self._root, sample), sample.items)
+        return self._facts[sample.id]
 
     def freeze(self, tower: str | None) -> None:
         """Keep the embeddings of the vision tower of this name from now on; None: of none."""

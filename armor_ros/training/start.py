@@ -50,7 +50,7 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
         merge_size=random.merge_size,
         windows_only=random.windows_only,
     )
-    asked = [FACTS_REQUEST] if any(phase.facts for phase in recipe.phases) else []
+    asked = [FACTS_REQUEST] if any(phase.asks_facts for phase in recipe.phases) else []
     sentences = (*SENTENCES, *asked, *texts)
     model = make_tiny_model(
         seed=recipe.seed, size=size, config=recipe.model.config, sentences=sentences

@@ -22,7 +22,7 @@ WORDS = 1024
 # A question's answer: the gripper's turn (2) and width; whether it closes, or a thing is touched.
 VALUES = 4
 # What a word can be to a token: see ``StateTargets.tags``.
-TAGS = 3
+TAGS = 4
 _ROBOT = 'robot gripper'
 _TOUCHED = 3
 _NO_WORD = -1
@@ -39,8 +39,8 @@ class StateTargets:
     ``seen`` (V, S, K, 2) is where the V views show each thing, from the left and from the top, in
     sides of the view: from 0 to 1 inside of it; NaN where that is not known. ``views`` (N,) int64
     is the view that a token shows, ``corners`` (N, 2) where in it the token begins, and ``sides``
-    (2,) how much of it a token covers. ``above`` (S, 2) are hashed words of the place that the
-    gripper is above, -1 where that is not known.
+    (2,) how much of it a token covers. ``above`` (S, K, 2) are hashed words of the place that each
+    thing is above or in, -1 where that is not known.
     """
 
     steps: torch.Tensor
@@ -67,9 +67,9 @@ class StateTargets:
         """
         Return what each of the M = ``WORDS`` hashed words is to each token.
 
-        That is (N, 3, M) bool: a word of a thing that the token shows; of one that it shows and
+        That is (N, 4, M) bool: a word of a thing that the token shows; of one that it shows and
         the gripper touches; of the place that the gripper is above, where the token shows the
-        gripper. And (N, 3) whether that is known.
+        gripper; of the places of the items that it shows. And (N, 4) whether that is known.
         """
         places, steps = self.places, self.steps
         vocabulary = torch.arange(WORDS, device=places.device)
@@ -78,15 +78,16 @@ class StateTargets:
         touched = self.values[..., _TOUCHED] > 0.5
         touched[:, 0] = False
         named = (self.words[..., None] == vocabulary).any(dim=1).float()
-        above = (self.above[..., None] == vocabulary).any(dim=1)
+        above = (self.above[..., None] == vocabulary).any(dim=2)[steps]
         tags = [
             inside.float() @ named > 0,
             (inside & touched[steps]).float() @ named > 0,
-            inside[:, :1] & above[steps],
+            inside[:, :1] & above[:, 0],
+            (inside[:, 1:, None] & above[:, 1:]).any(dim=1),
         ]
         seen = finite.any(dim=1) & (steps >= 0)
-        has_place = seen & (self.above[steps] != _NO_WORD).all(dim=1)
-        return torch.stack(tags, dim=1), torch.stack([seen, seen, has_place], dim=1)
+        has_place = seen & (self.above != _NO_WORD).flatten(1).all(dim=1)[steps]
+        return torch.stack(tags, dim=1), torch.stack([seen, seen, has_place, has_place], dim=1)
 
     def to(self, device: torch.device) -> StateTargets:
         """Return the targets on another device."""
@@ -141,7 +142,7 @@ def state_targets(
         tokens.repeat(repeats),
         corners.repeat(repeats, 1),
         sides,
-        _above(arrays, frames),
+        _above(arrays, frames, len(words)),
     )
 
 
@@ -149,11 +150,11 @@ def state_facts(
     arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
 ) -> tuple[tuple[str, bool], ...]:
     """
-    Return what the gripper takes and where it lets go: each name, and whether it is one of those.
+    Return what the gripper takes and where that ends: each name, and whether it is one of those.
 
-    An item is taken when both fingers touch it. The robot lets go above the place where it is
-    when it last holds an item, unless that is at the end. ``names`` are those of the state's
-    items; without arrays ``above`` and ``regions`` nothing is said of places.
+    An item is taken when both fingers touch it. The place is that of the item that was held last,
+    at the end, unless it is held then, too. ``names`` are those of the state's items; without
+    arrays ``above`` and ``regions`` nothing is said of places.
     """
     fingers = np.asarray(arrays['touched'], np.bool_)
     held: npt.NDArray[np.bool_] = fingers[..., 0] & fingers[..., 1]
@@ -161,12 +162,10 @@ def state_facts(
     if not {'above', 'regions'} <= arrays.keys():
         return tuple(facts)
     holding = np.flatnonzero(held.any(axis=1))
-    lets_go = len(holding) and holding[-1] < len(held) - 1
-    place = arrays['above'][holding[-1]] if lets_go else ''
-    return (
-        *facts,
-        *((f'above the {name}', bool(name == place)) for name in arrays['regions'][0]),
-    )
+    place = ''
+    if len(holding) and holding[-1] < len(held) - 1:
+        place = arrays['above'][-1, 1 + held[holding[-1]].argmax()]
+    return (*facts, *((f'in the {name}', bool(name == place)) for name in arrays['regions'][0]))
 
 
 def _cells(
@@ -216,11 +215,13 @@ def _values(
     return values, known
 
 
-def _above(arrays: Mapping[str, npt.NDArray[Any]], frames: npt.NDArray[Any]) -> torch.Tensor:
-    """Return the words (S, 2) of the place that the gripper is above at each step."""
+def _above(
+    arrays: Mapping[str, npt.NDArray[Any]], frames: npt.NDArray[Any], things: int
+) -> torch.Tensor:
+    """Return the words (S, K, 2) of the place that each thing is above at each step."""
     if 'above' not in arrays:
-        return torch.full((len(frames), 2), _NO_WORD)
-    return torch.tensor([_hash(str(name)) for name in arrays['above'][frames]])
+        return torch.full((len(frames), things, 2), _NO_WORD)
+    return torch.tensor([[_hash(str(name)) for name in row] for row in arrays['above'][frames]])
 
 
 def mirrored(words: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -67,6 +67,8 @@ class LossSums(NamedTuple):
     counts: torch.Tensor
 
 
+T = TypeVar('T')
+
 # Answers of a policy: ``TrainingModule.answer``, or a wrapper of it.
 Answer = Callable[[Sequence[Clip], Sequence[str], RolloutSettings], list[list[PreviousAnswer]]]
 
@@ -113,8 +115,8 @@ class BatchMaker:
             ]
         )
         states: tuple[StateTargets, ...] = ()
-        if self._phase.auxiliary or self._phase.kind == 'perception':
-            states = tuple(self._state(sample) for sample in samples)
+        if self._phase.asks_state:
+            states = tuple(_known(sample, sample.state, self._phase) for sample in samples)
         return MicroBatch(packed, states)
 
     def _shown(
@@ -133,7 +135,7 @@ class BatchMaker:
 
     def _branches(self, sample: TrainingSample, epoch: int) -> list[Branch]:
         prompts, phase = self._model.prompts, self._phase
-        if phase.kind == 'perception':
+        if phase.kind in ('perception', 'facts'):
             return []
         truth = self._truth(sample)
         if phase.kind == 'sft':
@@ -148,11 +150,11 @@ class BatchMaker:
         return expert_branches(prompts, truth, rng)
 
     def _facts(self, sample: TrainingSample, epoch: int) -> list[Branch]:
-        if not self._phase.facts:
+        if not self._phase.asks_facts:
             return []
-        self._state(sample)
         rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/facts')
-        return fact_branches(self._model.prompts, sample.facts, rng)
+        facts = _known(sample, sample.facts, self._phase)
+        return fact_branches(self._model.prompts, facts, rng)
 
     def _truth(self, sample: TrainingSample) -> Truth:
         """Return what is known of a sample, with a sampled explanation where it has no other."""
@@ -179,14 +181,15 @@ class BatchMaker:
         clips = [sample.clip for sample in samples]
         return list(self._answer(clips, names, rollout_settings(self._phase)))
 
-    def _state(self, sample: TrainingSample) -> StateTargets:
-        if sample.state is None:
-            raise ArmorError(
-                f'sample {sample.id!r} has no state of a simulator, which phase '
-                f'{self._phase.kind} learns from; set auxiliary to 0, and leave perception and '
-                'facts out'
-            )
-        return sample.state
+
+def _known(sample: TrainingSample, value: T | None, phase: PhaseRecipe) -> T:
+    """Return what a sample's state says; raises ArmorError where it has none."""
+    if value is None:
+        raise ArmorError(
+            f'sample {sample.id!r} has no state of a simulator, which phase {phase.kind} learns '
+            'from; set auxiliary to 0, and leave perception and facts out'
+        )
+    return value
 
 
 def rollout_settings(phase: PhaseRecipe) -> RolloutSettings:

@@ -56,14 +56,14 @@ def shared_part(recipe: TrainingRecipe, others: Iterable[TrainingRecipe]) -> Tra
         return None
     first = dataclasses.replace(recipe, name=_NAME, phases=recipe.phases[:count])
     # else one of the two would have a head for the simulator's state, and the other none
-    return first if first.with_state == recipe.with_state else None
+    return first if first.asks_state == recipe.asks_state else None
 
 
 def _common(recipe: TrainingRecipe, other: TrainingRecipe) -> int:
     """Return with how many equal phases two recipes begin that are otherwise the same."""
     if dataclasses.replace(other, name=recipe.name, phases=recipe.phases) != recipe:
         return 0
-    if other.with_state != recipe.with_state:
+    if other.asks_state != recipe.asks_state:
         return 0
     count = 0
     for own, others in zip(recipe.phases, other.phases, strict=False):

@@ -118,6 +118,7 @@ class Trainer:
         if progress.phase == plan.index and self.progress is not None:
             self._state.load(progress)
             first = progress.step
+        self._supervise(plan)
         self._keep_vision(plan)
         sampled = self._sample(plan, first) if first < plan.steps else Sampled()
         plan = self._explained(plan, sampled)
@@ -212,6 +213,12 @@ class Trainer:
             self.module = self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
 
+    def _supervise(self, plan: PhasePlan) -> None:
+        """Read of the simulator's state what a phase learns from."""
+        self._data.supervise([plan.phase])
+        if self._validation is not None:
+            self._validation.data.supervise([plan.phase])
+
     def _keep_vision(self, plan: PhasePlan) -> None:
         """Keep what the vision tower sees for as long as a phase leaves it as it is."""
         frozen = plan.rates[1] == 0 and not is_sharded(self.module)
@@ -254,7 +261,7 @@ def _checkpoint_activations(model: ArmorModel) -> None:
 
 def _state_head(recipe: TrainingRecipe, model: ArmorModel) -> StateHead | None:
     """Return the head that asks for the simulator's state, where a phase wants it."""
-    if not recipe.with_state:
+    if not recipe.asks_state:
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -44,7 +44,7 @@ class Trial:
 
     Losses are means: over labels, over tokens of explanations and over what is asked of the
     state; None where there was nothing of the kind. ``accuracy`` is that of the label from the
-    clip alone (round 0).
+    clip alone (round 0), or of facts where they alone are asked for.
     """
 
     phase: int
@@ -108,7 +108,7 @@ class Validation:
         return batches + [(self._chosen[:1], 0.0)] * missing
 
     def _show(self, module: TrainingModule, phase: PhaseRecipe) -> tuple[ShownAnswer, ...]:
-        if phase.kind == 'perception' or not self._recipe.evaluation.shown:
+        if phase.kind in ('perception', 'facts') or not self._recipe.evaluation.shown:
             return ()
         chosen = self._chosen[: self._recipe.evaluation.shown]
         with self._accelerator.autocast():
@@ -147,7 +147,7 @@ def sft_said(text: str) -> PreviousAnswer:
 
 def _question(phase: PhaseRecipe) -> PhaseRecipe:
     """Return what is asked while training of this kind is tried out: nothing is conditioned."""
-    kind = phase.kind if phase.kind in ('perception', 'sft') else 'warmup'
+    kind = phase.kind if phase.kind in ('perception', 'facts', 'sft') else 'warmup'
     return dataclasses.replace(phase, kind=kind, time_steps=None, vary=False, facts=False)
 
 

@@ -99,11 +99,12 @@ def test_a_data_set_is_read_back(whole: Path) -> None:
         state = read_state(whole, sample)
         assert state['tcp'].shape == (sample.frames, 3)
         assert state['tcp'][:, 2].min() < 0.2 < state['tcp'][0, 2]
-        assert {*state['above']} <= {*state['regions'][0], 'table', 'floor'}
+        assert state['above'].shape == (sample.frames, 1 + len(sample.items))
+        assert {*state['above'].flat} <= {*state['regions'][0], 'table', 'floor'}
         if sample.task == 'transport' and sample.judged == 'success':
             destination = sample.instruction.split(' to the ')[1]
             assert state_facts(state, sample.items)[-3:] == tuple(
-                (f'above the {name}', name == destination) for name in state['regions'][0]
+                (f'in the {name}', name == destination) for name in state['regions'][0]
             )
     assert not (whole / '.unfinished').exists()
 

@@ -51,7 +51,7 @@ def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel)
 
 
 def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
-    facts = {'red can': True, 'blue cube': False, 'above the left bin': False, 'green can': False}
+    facts = {'red can': True, 'blue cube': False, 'in the left bin': False, 'green can': False}
     clip, orders = make_clips(model)[0], set()
     for seed in range(12):
         branch, *labels = fact_branches(model.prompts, list(facts.items()), random.Random(seed))

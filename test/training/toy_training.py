@@ -74,7 +74,7 @@ def _write_state(path: Path, rng: np.random.Generator) -> None:
         touched=rng.random((FRAMES, len(ITEMS), 2)),
         places_front=rng.random((FRAMES, 1 + len(ITEMS), 2)),
         places_wrist=rng.random((FRAMES, 1 + len(ITEMS), 2)),
-        above=rng.choice(['table', *REGIONS], FRAMES),
+        above=rng.choice(['table', *REGIONS], (FRAMES, 1 + len(ITEMS))),
         regions=np.tile(REGIONS, (FRAMES, 1)),
     )
 
@@ -112,11 +112,11 @@ def make_trainer(
     model = make_model(recipe, root)
     samples = read_samples(root, recipe.data)
     cameras = recipe.data.cameras
-    data = TrainingData(root, samples, model, cameras, with_state=recipe.with_state, cache=cache)
+    data = TrainingData(root, samples, model, cameras, phases=recipe.phases, cache=cache)
     tries = None
     if recipe.evaluation.samples:
         others = read_manifest(root, recipe.data.validation)
-        tries = TrainingData(root, others, model, cameras, with_state=recipe.with_state)
+        tries = TrainingData(root, others, model, cameras, phases=recipe.phases)
     return Trainer(model, data, recipe, output, validation=tries, **options)
 
 
