@@ -236,17 +236,15 @@ def write_state(path: Path, episode: SimulatedEpisode, cut: Cut) -> None:
     """
     Write the state at each frame; before and after the log its first and last sample stand.
 
-    Besides the log's arrays there are ``above`` (T, 1 + N), the names of the regions that the
-    gripper and each of the N items are above or in, and ``regions`` (T, R), the names of those
-    that an item can be put into, the same at each frame.
+    Besides the log's arrays there are ``above``, the name of the region that the gripper is above,
+    and ``regions``, the names of those that an item can be put into, the same at each frame.
     """
     rows = np.searchsorted(episode.log.times_ns, cut.times_ns, side='right') - 1
     rows = rows.clip(0, len(episode.log) - 1)
     arrays = {name: array[rows] for name, array in state_of(episode.log, CAMERAS).items()}
     scene = episode.setup.scene
-    things = np.concatenate([arrays['tcp'][:, None], arrays['items']], axis=1)
-    things[..., 2] = things[..., 2].clip(min=0.0)
-    arrays['above'] = np.array([[scene.place_of(point) for point in row] for row in things])
+    points = np.maximum(arrays['tcp'], (-np.inf, -np.inf, 0.0))
+    arrays['above'] = np.array([scene.place_of(point) for point in points])
     arrays['regions'] = np.tile(np.array(scene.regions, np.str_), (len(rows), 1))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 

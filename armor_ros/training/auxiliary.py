@@ -25,8 +25,8 @@ from armor_ros.training.state_targets import TAGS, VALUES, WORDS, StateTargets
 _PLACES = 1024
 _INNER = 128
 _NEVER = -1e4
-# Of what is shown, what is touched, and the places of both: the latter are rare, and count more.
-_TAG_WEIGHTS = (1.0, 3.0, 3.0, 3.0)
+# Of what is shown, what is touched, and the place below: the latter are rare, and count more.
+_TAG_WEIGHTS = (1.0, 3.0, 3.0)
 # The logit of one word of all to a token, before anything is known.
 _RARE = -7.0
 

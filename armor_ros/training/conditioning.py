@@ -21,7 +21,8 @@ _LABELLED_FACTS = 3
 _FACT_WORDS = {True: 'yes', False: 'no'}
 
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
-FACTS_REQUEST = 'Which things does the gripper take, and where does it end?'
+FACTS_REQUEST = 'Which things does the gripper take, and where does it let go?'
+TIMELINE_REQUEST = 'Where is the gripper from step to step, and what does it hold?'
 SFT_REQUEST = (
     'Please answer the question in the following format:\n'
     '<think>your reasoning</think>\n<answer>Yes/No</answer>.'
@@ -36,26 +37,35 @@ class Truth:
     explanation: str = ''
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What the simulator's state says of a clip.
+
+    ``named`` are names of things and places, and whether each is one that the gripper takes or
+    lets go above; ``timeline`` is where it is at each time step of the clip, and what it holds.
+    """
+
+    named: tuple[tuple[str, bool], ...]
+    timeline: tuple[str, ...] = ()
+
+
 def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
     """Return the questions from nothing but the clip (first stage of offline imitation)."""
     return ask(prompts, truth, PreviousAnswer())
 
 
-def fact_branches(
-    prompts: PromptEncoder, facts: Sequence[tuple[str, bool]], rng: random.Random
-) -> list[Branch]:
+def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> list[Branch]:
     """
-    Return questions which of some names, in random order, are those of what was done.
+    Return questions what was done: which names are those of it, and what happens step by step.
 
-    The language head is given the names, and says yes or no after each; the classification head
-    is asked for some of them, of which nothing but the name is said. A small language model from
-    random weights learns so to look for what a word means, and to compare; whether a task was
-    done, a single bit about two names of many, teaches that too slowly. Without facts there is
-    nothing to ask.
+    The language head is given the names in random order, and says yes or no after each; it tells
+    the timeline in its own words. The classification head is asked for some of the names, of
+    which nothing but the name is said. A small language model from random weights learns so to
+    look for what a word means, and to compare; whether a task was done, a single bit about two
+    names of many, teaches that too slowly. Without facts there is nothing to ask.
     """
-    if not facts:
-        return []
-    order = rng.sample(facts, len(facts))
+    order = rng.sample(facts.named, len(facts.named))
     answer: list[int] = []
     asked: list[bool] = []
     for name, is_true in order:
@@ -64,13 +74,18 @@ def fact_branches(
         comma = prompts.encode_text(',')
         answer += [*question, *word, *comma]
         asked += [False] * len(question) + [True] * len(word) + [False] * len(comma)
-    suffix = tuple(prompts.free_suffix(FACTS_REQUEST))
-    said = Branch(suffix, answer=tuple(answer), asked=tuple(asked))
-    labels = [
+    branches = []
+    if order:
+        suffix = tuple(prompts.free_suffix(FACTS_REQUEST))
+        branches.append(Branch(suffix, answer=tuple(answer), asked=tuple(asked)))
+    if facts.timeline:
+        told = prompts.explanation_tokens(', '.join(facts.timeline))
+        suffix = tuple(prompts.free_suffix(TIMELINE_REQUEST))
+        branches.append(Branch(suffix, answer=tuple(told)))
+    return branches + [
         Branch(tuple(prompts.encode_text(f' {name}')), failed=not is_true)
         for name, is_true in order[:_LABELLED_FACTS]
     ]
-    return [said, *labels]
 
 
 def expert_branches(prompts: PromptEncoder, truth: Truth, rng: random.Random) -> list[Branch]:

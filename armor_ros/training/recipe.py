@@ -111,8 +111,8 @@ class PhaseRecipe:
 
     - ``perception``: the vision tower alone learns the simulator's state; at the end its tokens
       are standardized (see ``training.standardize``).
-    - ``facts``: both heads learn, of the simulator's state, what the gripper takes and where that
-      ends, and neither labels nor explanations: what a pretrained backbone brings.
+    - ``facts``: both heads learn, of the simulator's state, what the gripper takes and where it
+      lets go, and neither labels nor explanations: what a pretrained backbone brings.
     - ``warmup``: label and explanation from nothing but the clip.
     - ``expert``: each given what is true of the other task (section 4.2). ``conditioning`` paper
       masks the task's own truth; mixed quotes nothing, one, or both, and not always the truth.

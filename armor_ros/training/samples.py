@@ -22,12 +22,17 @@ from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput, Sight, look, sight_input
 from armor_ros.model.armor import ArmorModel
-from armor_ros.training.conditioning import Truth
+from armor_ros.training.conditioning import Facts, Truth
 from armor_ros.training.folds import without_fold
 from armor_ros.training.kept_vision import KeptVision
 from armor_ros.training.packing import Clip
 from armor_ros.training.recipe import DataRecipe, PhaseRecipe
-from armor_ros.training.state_targets import StateTargets, state_facts, state_targets
+from armor_ros.training.state_targets import (
+    StateTargets,
+    shown_frames,
+    state_facts,
+    state_targets,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class TrainingSample:
     truth: Truth
     state: StateTargets | None = None
     picture: str = ''
-    facts: tuple[tuple[str, bool], ...] | None = None
+    facts: Facts | None = None
 
 
 def choose_samples(samples: Sequence[Sample], recipe: DataRecipe) -> list[Sample]:
@@ -136,7 +141,7 @@ class TrainingData(Dataset[TrainingSample]):
         self._root = root
         self._cameras = tuple(cameras)
         self._model = model
-        self._facts: dict[str, tuple[tuple[str, bool], ...]] = {}
+        self._facts: dict[str, Facts] = {}
         self.supervise(phases)
 
     def __len__(self) -> int:
@@ -163,12 +168,12 @@ class TrainingData(Dataset[TrainingSample]):
             clip = dataclasses.replace(clip, embeddings=kept[1])
         truth = Truth(sample.label == 'failure', sample.explanation or '')
         state: StateTargets | None = None
-        facts: tuple[tuple[str, bool], ...] | None = None
+        facts: Facts | None = None
         if self._asks_state and sample.state is not None:
             arrays = read_state(self._root, sample)
             state = state_targets(arrays, sample.items, shown, model, views)
         if self._asks_facts and sample.state is not None:
-            facts = self._facts_of(sample)
+            facts = self._facts_of(sample, shown)
         return TrainingSample(sample.id, clip, truth, state, picture, facts)
 
     def supervise(self, phases: Sequence[PhaseRecipe]) -> None:
@@ -176,10 +181,12 @@ class TrainingData(Dataset[TrainingSample]):
         self._asks_state = any(phase.asks_state for phase in phases)
         self._asks_facts = any(phase.asks_facts for phase in phases)
 
-    def _facts_of(self, sample: Sample) -> tuple[tuple[str, bool], ...]:
+    def _facts_of(self, sample: Sample, shown: EpisodeInput) -> Facts:
         """Return a sample's facts; they are few, and reading a state takes long."""
         if sample.id not in self._facts:
-            self._facts[sample.id] = state_facts(read_state(self._root, sample), sample.items)
+            frames = shown_frames(sample.frames, shown, self._model).tolist()
+            arrays = read_state(self._root, sample)
+            self._facts[sample.id] = state_facts(arrays, sample.items, frames)
         return self._facts[sample.id]
 
     def freeze(self, tower: str | None) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,13 +16,14 @@ from armor_ros.episodes.collage import sample_indices
 from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput
 from armor_ros.model.armor import ArmorModel
+from armor_ros.training.conditioning import Facts
 
 # Words of things' names are told apart by a hash: collisions among a few dozen are rare.
 WORDS = 1024
 # A question's answer: the gripper's turn (2) and width; whether it closes, or a thing is touched.
 VALUES = 4
 # What a word can be to a token: see ``StateTargets.tags``.
-TAGS = 4
+TAGS = 3
 _ROBOT = 'robot gripper'
 _TOUCHED = 3
 _NO_WORD = -1
@@ -39,8 +40,8 @@ class StateTargets:
     ``seen`` (V, S, K, 2) is where the V views show each thing, from the left and from the top, in
     sides of the view: from 0 to 1 inside of it; NaN where that is not known. ``views`` (N,) int64
     is the view that a token shows, ``corners`` (N, 2) where in it the token begins, and ``sides``
-    (2,) how much of it a token covers. ``above`` (S, K, 2) are hashed words of the place that each
-    thing is above or in, -1 where that is not known.
+    (2,) how much of it a token covers. ``above`` (S, 2) are hashed words of the place that the
+    gripper is above, -1 where that is not known.
     """
 
     steps: torch.Tensor
@@ -67,9 +68,9 @@ class StateTargets:
         """
         Return what each of the M = ``WORDS`` hashed words is to each token.
 
-        That is (N, 4, M) bool: a word of a thing that the token shows; of one that it shows and
+        That is (N, 3, M) bool: a word of a thing that the token shows; of one that it shows and
         the gripper touches; of the place that the gripper is above, where the token shows the
-        gripper; of the places of the items that it shows. And (N, 4) whether that is known.
+        gripper. And (N, 3) whether that is known.
         """
         places, steps = self.places, self.steps
         vocabulary = torch.arange(WORDS, device=places.device)
@@ -78,16 +79,15 @@ class StateTargets:
         touched = self.values[..., _TOUCHED] > 0.5
         touched[:, 0] = False
         named = (self.words[..., None] == vocabulary).any(dim=1).float()
-        above = (self.above[..., None] == vocabulary).any(dim=2)[steps]
+        above = (self.above[..., None] == vocabulary).any(dim=1)
         tags = [
             inside.float() @ named > 0,
             (inside & touched[steps]).float() @ named > 0,
-            inside[:, :1] & above[:, 0],
-            (inside[:, 1:, None] & above[:, 1:]).any(dim=1),
+            inside[:, :1] & above[steps],
         ]
         seen = finite.any(dim=1) & (steps >= 0)
-        has_place = seen & (self.above != _NO_WORD).flatten(1).all(dim=1)[steps]
-        return torch.stack(tags, dim=1), torch.stack([seen, seen, has_place, has_place], dim=1)
+        has_place = seen & (self.above[steps] != _NO_WORD).all(dim=1)
+        return torch.stack(tags, dim=1), torch.stack([seen, seen, has_place], dim=1)
 
     def to(self, device: torch.device) -> StateTargets:
         """Return the targets on another device."""
@@ -112,21 +112,14 @@ def state_targets(
     merge = model.geometry.merge_size
     height, width = height // merge, width // merge
     count = len(arrays['tcp'])
+    frames = shown_frames(count, shown, model)
     if shown.views is None:
-        frames = _clip_frames(count, steps, model.geometry.temporal_patch_size)
         views, columns = tuple(cameras[:1]), 1
         owners = torch.arange(steps).repeat_interleave(height * width)
     else:
         views, columns = shown.views, model.config.collage.columns
-        if model.config.collage.selection != 'uniform':
-            raise ArmorError(
-                f'collage.selection is {model.config.collage.selection!r}; the state supervises '
-                'only collages of uniform time steps. Set auxiliary to 0, or selection to uniform'
-            )
-        frames = np.array(sample_indices(count, columns))
         column = _middles(width, columns)
         owners = torch.where(column < len(frames), column, -1).repeat(height)
-    frames = np.clip(frames, 0, count - 1)
     values, known = _values(arrays, frames, len(names))
     words = torch.tensor([_hash(name) for name in (_ROBOT, *names)])
     unknown = np.full((count, len(words), 2), np.nan)
@@ -142,30 +135,52 @@ def state_targets(
         tokens.repeat(repeats),
         corners.repeat(repeats, 1),
         sides,
-        _above(arrays, frames, len(words)),
+        _above(arrays, frames),
     )
 
 
 def state_facts(
-    arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
-) -> tuple[tuple[str, bool], ...]:
+    arrays: Mapping[str, npt.NDArray[Any]],
+    names: Sequence[str],
+    frames: Iterable[int] = (),
+) -> Facts:
     """
-    Return what the gripper takes and where that ends: each name, and whether it is one of those.
+    Return what the gripper takes and where it lets go, and what it does at some of the frames.
 
-    An item is taken when both fingers touch it. The place is that of the item that was held last,
-    at the end, unless it is held then, too. ``names`` are those of the state's items; without
-    arrays ``above`` and ``regions`` nothing is said of places.
+    An item is taken, and held, when both fingers touch it. The robot lets go above the place
+    where it is when it last holds an item, unless that is at the end. ``names`` are those of the
+    state's items; without arrays ``above`` and ``regions`` nothing is said of places, nor of
+    frames.
     """
     fingers = np.asarray(arrays['touched'], np.bool_)
     held: npt.NDArray[np.bool_] = fingers[..., 0] & fingers[..., 1]
-    facts = [(name, bool(own.any())) for name, own in zip(names, held.T, strict=True)]
+    taken = [(name, bool(own.any())) for name, own in zip(names, held.T, strict=True)]
     if not {'above', 'regions'} <= arrays.keys():
-        return tuple(facts)
+        return Facts(tuple(taken))
     holding = np.flatnonzero(held.any(axis=1))
-    place = ''
-    if len(holding) and holding[-1] < len(held) - 1:
-        place = arrays['above'][-1, 1 + held[holding[-1]].argmax()]
-    return (*facts, *((f'in the {name}', bool(name == place)) for name in arrays['regions'][0]))
+    lets_go = len(holding) and holding[-1] < len(held) - 1
+    place = arrays['above'][holding[-1]] if lets_go else ''
+    places = [(f'above the {name}', bool(name == place)) for name in arrays['regions'][0]]
+    timeline = []
+    for frame in frames:
+        items = [f'the {name}' for name, own in zip(names, held[frame], strict=True) if own]
+        timeline.append(' with '.join([str(arrays['above'][frame]), *items]))
+    return Facts((*taken, *places), tuple(timeline))
+
+
+def shown_frames(count: int, shown: EpisodeInput, model: ArmorModel) -> npt.NDArray[np.int64]:
+    """Return which of ``count`` frames the time steps of an input show."""
+    if shown.views is None:
+        frames = _clip_frames(count, shown.vision.grid[0], model.geometry.temporal_patch_size)
+    else:
+        if model.config.collage.selection != 'uniform':
+            raise ArmorError(
+                f'collage.selection is {model.config.collage.selection!r}; the state supervises '
+                'only collages of uniform time steps. Set auxiliary to 0, leave perception and '
+                'facts out, or set selection to uniform'
+            )
+        frames = np.array(sample_indices(count, model.config.collage.columns))
+    return np.clip(frames, 0, count - 1)
 
 
 def _cells(
@@ -215,13 +230,11 @@ def _values(
     return values, known
 
 
-def _above(
-    arrays: Mapping[str, npt.NDArray[Any]], frames: npt.NDArray[Any], things: int
-) -> torch.Tensor:
-    """Return the words (S, K, 2) of the place that each thing is above at each step."""
+def _above(arrays: Mapping[str, npt.NDArray[Any]], frames: npt.NDArray[Any]) -> torch.Tensor:
+    """Return the words (S, 2) of the place that the gripper is above at each step."""
     if 'above' not in arrays:
-        return torch.full((len(frames), things, 2), _NO_WORD)
-    return torch.tensor([[_hash(str(name)) for name in row] for row in arrays['above'][frames]])
+        return torch.full((len(frames), 2), _NO_WORD)
+    return torch.tensor([_hash(str(name)) for name in arrays['above'][frames]])
 
 
 def mirrored(words: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from armor_ros.model.config import CollageConfig
 from armor_ros.model.preprocessing import from_patches
 from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
 from armor_ros.training.auxiliary import StateHead
-from armor_ros.training.conditioning import Truth
+from armor_ros.training.conditioning import Facts, Truth
 from armor_ros.training.packing import PackedSample, pack
 from armor_ros.training.samples import TrainingSample, make_clip
 from armor_ros.training.state_targets import state_facts, state_targets
@@ -56,7 +56,7 @@ def arrays_of(rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
         'closing': rng.random(FRAMES),
         'items': rng.random((FRAMES, 2, 3)),
         'touched': rng.random((FRAMES, 2, 2)),
-        'above': np.array(PLACES)[rng.integers(len(PLACES), size=(FRAMES, 3))],
+        'above': np.array(PLACES)[rng.integers(len(PLACES), size=FRAMES)],
     }
 
 
@@ -180,12 +180,10 @@ def _tags(head, tokens, state):  # type: ignore[no-untyped-def]
             {word for words, is_shown, _ in things if is_shown for word in words},
             {word for words, is_shown, is_held in things[1:] if is_shown and is_held
              for word in words},
-            set(state.above[step, 0].tolist()) if shown[0] else set(),
-            {word for place, seen in zip(state.above[step].tolist()[1:], shown[1:], strict=True)
-             if seen for word in place},
+            set(state.above[step].tolist()) if shown[0] else set(),
         )  # fmt: skip
-        logits = head.tags(head.norm(tokens[token])).detach().view(4, 1024)
-        for tag, weight in enumerate((1.0, 3.0, 3.0, 3.0)):
+        logits = head.tags(head.norm(tokens[token])).detach().view(3, 1024)
+        for tag, weight in enumerate((1.0, 3.0, 3.0)):
             for word, logit in enumerate(logits[tag].tolist()):
                 sign = -1.0 if word in tagged[tag] else 1.0
                 total += weight * float(np.log1p(np.exp(sign * logit)))
@@ -197,15 +195,14 @@ def test_a_mirror_swaps_left_and_right(model: ArmorModel) -> None:
     assert whole.state is not None
     names = [('left', 'bin'), ('right', 'bin'), ('red', 'bowl'), ('table', 'table')]
     words = [[zlib.crc32(word.encode()) % 1024 for word in name] for name in names]
-    above = torch.tensor(words)[:, None].expand(-1, 3, -1)
-    state = dataclasses.replace(whole.state, above=above)
+    state = dataclasses.replace(whole.state, above=torch.tensor(words))
     sample = dataclasses.replace(whole, state=state)
     orders = set()
     for seed in range(8):
         shown = varied(sample, random.Random(seed), model.geometry).state
         assert shown is not None
         mirrored = bool(shown.values[0, 0, 1] != state.values[0, 0, 1])
-        order = tuple(words.index(own) for own in shown.above[:, 1].tolist())
+        order = tuple(words.index(own) for own in shown.above.tolist())
         orders.add((mirrored, order))
     assert orders == {(False, (0, 1, 2, 3)), (True, (1, 0, 2, 3))}
 
@@ -247,20 +244,22 @@ def test_what_cannot_be_varied_is_refused(model: ArmorModel) -> None:
 
 
 @pytest.mark.parametrize('held', [True, False])
-def test_facts_are_what_is_taken_and_where_that_ends(held: bool) -> None:
-    ends = ('left bin', 'left bin', 'left bin', 'red bowl')
+def test_facts_are_what_is_taken_and_where_it_is_let_go(held: bool) -> None:
     touched = np.zeros((4, 2, 2), np.bool_)
     touched[0, 0, 0] = True  # one finger takes nothing
     touched[1:3, 1] = True
     touched[3, 1] = held
     arrays = {
         'touched': touched,
-        'above': np.array([['left bin', 'left bin', place] for place in ends]),
+        'above': np.array(['left bin', 'left bin', 'red bowl', 'left bin']),
         'regions': np.tile(['left bin', 'red bowl'], (4, 1)),
     }
     taken = (('red can', False), ('blue cube', True))
-    places = (('in the left bin', False), ('in the red bowl', not held))
-    assert state_facts(arrays, NAMES) == taken + places
-    assert state_facts({'touched': touched}, NAMES) == taken
-    nothing = arrays | {'touched': np.zeros_like(touched)}
-    assert {true for _, true in state_facts(nothing, NAMES)} == {False}
+    places = (('above the left bin', False), ('above the red bowl', not held))
+    last = 'left bin with the blue cube' if held else 'left bin'
+    timeline = ('left bin', 'red bowl with the blue cube', last)
+    assert state_facts(arrays, NAMES, (0, 2, 3)) == Facts(taken + places, timeline)
+    assert state_facts({'touched': touched}, NAMES, (0, 2)) == Facts(taken)
+    nothing = state_facts(arrays | {'touched': np.zeros_like(touched)}, NAMES, (2,))
+    assert {true for _, true in nothing.named} == {False}
+    assert nothing.timeline == ('red bowl',)

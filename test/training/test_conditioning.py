@@ -10,7 +10,14 @@ from training_clips import make_clips
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.prompts import PreviousAnswer
-from armor_ros.training.conditioning import FACTS_REQUEST, Truth, contrast_branches, fact_branches
+from armor_ros.training.conditioning import (
+    FACTS_REQUEST,
+    TIMELINE_REQUEST,
+    Facts,
+    Truth,
+    contrast_branches,
+    fact_branches,
+)
 from armor_ros.training.packing import IGNORED, PackedSample, pack
 
 OTHERS = (
@@ -51,10 +58,15 @@ def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel)
 
 
 def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
-    facts = {'red can': True, 'blue cube': False, 'in the left bin': False, 'green can': False}
+    facts = {'red can': True, 'blue cube': False, 'above the left bin': False, 'green can': False}
     clip, orders = make_clips(model)[0], set()
     for seed in range(12):
-        branch, *labels = fact_branches(model.prompts, list(facts.items()), random.Random(seed))
+        known = Facts(tuple(facts.items()), ('left bin', 'table with the red can'))
+        branch, told, *labels = fact_branches(model.prompts, known, random.Random(seed))
+        assert told.suffix == tuple(model.prompts.free_suffix(TIMELINE_REQUEST))
+        assert told.answer == tuple(
+            model.prompts.explanation_tokens('left bin, table with the red can')
+        )
         assert branch.suffix == tuple(model.prompts.free_suffix(FACTS_REQUEST))
         text = model.prompts.decode(branch.answer)
         names = [part.split(':')[0] for part in text.rstrip(',').split(', ')]
@@ -66,7 +78,7 @@ def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
         assert [model.prompts.decode(label.suffix) for label in labels] == names[:3]
         assert [label.failed for label in labels] == [not facts[name] for name in names[:3]]
     assert len(orders) > 3
-    assert fact_branches(model.prompts, (), random.Random(0)) == []
+    assert fact_branches(model.prompts, Facts(()), random.Random(0)) == []
 
 
 def test_without_another_explanation_nothing_is_quoted(model: ArmorModel) -> None:

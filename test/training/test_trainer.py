@@ -28,14 +28,14 @@ SFT = {'kind': 'sft', 'only_dense': True, 'epochs': 2}
 MIXED = {'kind': 'expert', 'conditioning': 'mixed'}
 # Of the toy recipe: detection, language and auxiliary loss, a row a step.
 GOLDEN = [
-    [0.0000, 0.0000, 68.4907],
-    [0.0000, 0.0000, 60.0561],
-    [0.7578, 5.9534, 64.8615],
-    [0.6845, 5.9405, 60.0977],
-    [0.6918, 5.3642, 0.0000],
-    [0.7469, 0.0000, 0.0000],
-    [0.7354, 5.5521, 0.0000],
-    [0.7146, 5.0188, 0.0000],
+    [0.0000, 0.0000, 47.1158],
+    [0.0000, 0.0000, 43.0915],
+    [0.7559, 5.9498, 45.1878],
+    [0.6852, 5.9314, 41.2779],
+    [0.6930, 5.3586, 0.0000],
+    [0.7441, 0.0000, 0.0000],
+    [0.7308, 5.4213, 0.0000],
+    [0.7103, 5.0636, 0.0000],
 ]
 
 
@@ -214,13 +214,14 @@ def test_a_warmup_may_ask_for_facts(toy_data: Path, tmp_path: Path) -> None:
     model = make_model(asked, toy_data)
     trainer = make_trainer(asked, toy_data, tmp_path / 'asked')
     samples = [trainer._data[index] for index in range(4)]
-    names = {name for sample in samples for name, _ in sample.facts}
-    assert names == {*ITEMS, 'in the left bin', 'in the right bin'}
+    names = {name for sample in samples for name, _ in sample.facts.named}
+    assert {len(sample.facts.timeline) for sample in samples} == {samples[0].clip.vision.grid[0]}
+    assert names == {*ITEMS, 'above the left bin', 'above the right bin'}
     counts = []
     for recipe in (plain, asked):
         maker = BatchMaker(model, recipe.phases[0], [], 'seed')
         counts.append(len(maker.make(samples, [0] * 4).packed.reasonings))
-    assert counts[1] == counts[0] + 4
+    assert counts[1] == counts[0] + 4 * 2
     losses = losses_of(asked, toy_data, tmp_path / 'run')
     assert losses[-1][1] < losses[0][1]
 
@@ -239,7 +240,7 @@ def test_facts_alone_tell_neither_label_nor_explanation(toy_data: Path, tmp_path
     assert torch.equal(first.ids, second.ids)
     assert torch.equal(first.targets, second.targets)
     assert torch.equal(first.failed, second.failed)
-    assert len(first.reasonings) == 4
+    assert len(first.reasonings) == 4 * 2
     assert len(first.detections) == 4 * 3
     losses = losses_of(recipe, toy_data, tmp_path / 'run')
     assert losses[-1][1] < losses[0][1]

@@ -74,7 +74,7 @@ def _write_state(path: Path, rng: np.random.Generator) -> None:
         touched=rng.random((FRAMES, len(ITEMS), 2)),
         places_front=rng.random((FRAMES, 1 + len(ITEMS), 2)),
         places_wrist=rng.random((FRAMES, 1 + len(ITEMS), 2)),
-        above=rng.choice(['table', *REGIONS], (FRAMES, 1 + len(ITEMS))),
+        above=rng.choice(['table', *REGIONS], FRAMES),
         regions=np.tile(REGIONS, (FRAMES, 1)),
     )
 
