@@ -155,11 +155,12 @@ class MonitorParameters:
         dynamic=True,
     )
     explanation_choice: str = declared(
-        'paper',
+        'consensus',
         'The trajectory of that round that is reported: the one with the lowest combined entropy '
-        "(paper), or, of those with that one's label, the one whose explanation speaks most for "
-        'this label when the detection is asked about each alone (agreement).',
-        choices=('paper', 'agreement'),
+        "(paper), or, of those with that one's label, the one whose explanation has most words in "
+        "common with the others' (consensus), or the one whose explanation speaks most for this "
+        'label when the detection is asked about each alone (agreement).',
+        choices=('paper', 'agreement', 'consensus'),
         dynamic=True,
     )
     seed: int = declared(0, 'Seed of the sampling.', minimum=0, maximum=2**31 - 1, dynamic=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # Texts that a monitor may name as likely; each is searched at every step of the decoder.
@@ -54,11 +56,13 @@ class ExplanationChoice(str, enum.Enum):
 
     PAPER is Algorithm 2's: the one with the lowest combined entropy. AGREEMENT keeps that one's
     label, and of the trajectories with this label takes the one whose explanation, given alone as
-    a condition, makes the label likeliest to the detection.
+    a condition, makes the label likeliest to the detection. CONSENSUS keeps the label, too, and
+    takes the explanation that has most words in common with those of the others.
     """
 
     PAPER = 'paper'
     AGREEMENT = 'agreement'
+    CONSENSUS = 'consensus'
 
 
 class InputMode(str, enum.Enum):
@@ -71,7 +75,7 @@ class InputMode(str, enum.Enum):
 @dataclass(frozen=True, slots=True)
 class RefinementSettings:
     """
-    The settings of Algorithm 2, with the values of the paper's Table 5.
+    The settings of Algorithm 2, with the values of the paper's Table 5, and of what is reported.
 
     ``rounds`` is T_refine, or 0 for the number that the model's calibration found best (the
     paper's where there is none; see ``settled``), ``trajectories`` M, ``entropy_weight`` lambda,
@@ -97,7 +101,7 @@ class RefinementSettings:
     camera: str = ''
     deadline: float = 0.0
     target_error: float = 0.0
-    explanation_choice: ExplanationChoice = ExplanationChoice.PAPER
+    explanation_choice: ExplanationChoice = ExplanationChoice.CONSENSUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,24 +207,47 @@ def select_answer(
         if policy is ReturnPolicy.BEST or answer.round == last
     ]
     best = min(candidates, key=lambda position: trace[position].combined_entropy)
-    return best if choice is ExplanationChoice.PAPER else _agreeing(trace, best)
-
-
-def _agreeing(trace: Sequence[Round], best: int) -> int:
-    """Return which answer of the best one's round agrees most with the best one's label."""
+    if choice is ExplanationChoice.PAPER:
+        return best
     said = trace[best]
-    agreements = {
-        position: answer.agreement
+    alike = [
+        position
         for position, answer in enumerate(trace)
         if (answer.round, answer.failed) == (said.round, said.failed)
-        and answer.agreement is not None
-    }
-    if not agreements:
-        return best
+    ]
+    if choice is ExplanationChoice.AGREEMENT:
+        scores = {
+            position: agreement
+            for position in alike
+            if (agreement := trace[position].agreement) is not None
+        }
+    else:
+        scores = _consensus({position: trace[position].explanation for position in alike})
     return min(
-        agreements,
-        key=lambda position: (-agreements[position], trace[position].combined_entropy),
+        scores or {best: 0.0},
+        key=lambda position: (-scores.get(position, 0.0), trace[position].combined_entropy),
     )
+
+
+def _consensus(texts: Mapping[int, str]) -> dict[int, float]:
+    """
+    Return how much of each text is in the others, on average: the F1 of words, however often.
+
+    The text with the most is the one of least expected loss, were one of the others the truth
+    (minimum Bayes risk).
+    """
+    words = {
+        position: Counter(re.findall(r'\w+', text.lower())) for position, text in texts.items()
+    }
+
+    def overlap(one: Counter[str], other: Counter[str]) -> float:
+        return 2.0 * (one & other).total() / max(1, one.total() + other.total())
+
+    return {
+        position: sum(overlap(own, other) for key, other in words.items() if key != position)
+        / max(1, len(words) - 1)
+        for position, own in words.items()
+    }
 
 
 def diagnosis_of(

@@ -8,10 +8,11 @@ The models of a study answer: by the code of ``armor evaluate``, in several ways
 - ``best``: that of the round with the lowest combined entropy.
 - ``agreeing_0`` and ``agreeing``: round 0 and Algorithm 2's answer, but of the trajectories the
   one whose explanation agrees most with the label (see ``ExplanationChoice``).
+- ``consensus_0`` and ``consensus``: the same with the explanation that is most like the others.
 - ``written``: the text of a fine-tuned model.
 - ``made_to_think``: the same where its thought may not be empty.
 
-Rounds of one run of Algorithm 2 give the five in the middle.
+Rounds of one run of Algorithm 2 give all between the first and the last two.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ _REFINED: dict[str, tuple[int, ReturnPolicy, ExplanationChoice]] = {
     'best': (0, ReturnPolicy.BEST, ExplanationChoice.PAPER),
     'agreeing_0': (1, ReturnPolicy.LAST, ExplanationChoice.AGREEMENT),
     'agreeing': (0, ReturnPolicy.LAST, ExplanationChoice.AGREEMENT),
+    'consensus_0': (1, ReturnPolicy.LAST, ExplanationChoice.CONSENSUS),
+    'consensus': (0, ReturnPolicy.LAST, ExplanationChoice.CONSENSUS),
 }
 
 Progress = Callable[[EvaluationProgress], None]

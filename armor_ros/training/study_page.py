@@ -68,6 +68,8 @@ _WAYS = {
     'best': 'refined, best',
     'agreeing_0': 'round 0, agreeing',
     'agreeing': 'refined, agreeing',
+    'consensus_0': 'round 0, consensus',
+    'consensus': 'refined, consensus',
     'written': 'as written',
     'made_to_think': 'made to think',
 }
@@ -84,8 +86,8 @@ _ANSWERS = (
     'text is sampled; refined is the answer of Algorithm 2, of the round at which it stopped '
     '(last) or of the one with the lowest combined entropy (best). Agreeing takes of the '
     'trajectories with the same label the one whose explanation, given alone, makes the detection '
-    'surest of it. A fine-tuned model writes one '
-    'text with both answers; made to think, it may not leave its thought empty.'
+    'surest of it, consensus the one whose explanation is most like theirs. A fine-tuned model '
+    'writes one text with both answers; made to think, it may not leave its thought empty.'
 )
 _INTERVALS = (
     'In brackets is the 95 % interval: over tasks (recordings are drawn whole) and over seeds '

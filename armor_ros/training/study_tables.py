@@ -133,7 +133,7 @@ def _compared_with(
     """Return what an answer is subtracted: round 0 of its own model, and the reference's."""
     study = answers.results.study
     found: list[tuple[StudyRecipe, Way]] = []
-    if way in ('last', 'best', 'agreeing_0', 'agreeing'):
+    if way not in ('single', _BEFORE):
         found.append((entry, _BEFORE))
     if not study.reference or entry.name == study.reference:
         return found

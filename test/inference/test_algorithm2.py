@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from armor_ros.episodes.diagnosis import (
     RefinementSettings,
     ReturnPolicy,
     Round,
+    select_answer,
 )
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import Detection, Explanation, Refinement, refine
@@ -293,3 +295,63 @@ def test_without_time_or_choice_the_answer_is_the_paper_s() -> None:
 def test_an_agreement_that_is_not_finite() -> None:
     with pytest.raises(ModelError, match='given the explanation'):
         refine(Asked(TWO_ROUNDS, {**GIVEN, 'e01': math.nan}), AGREEMENT)
+
+
+def _said(*answers: tuple[str, float, bool], index: int = 0) -> list[Round]:
+    """Return a round of (explanation, combined entropy, failed)."""
+    low = min(entropy for _, entropy, _ in answers)
+    return [
+        Round(index, m, 0.9 if failed else 0.1, failed, text, 0.1, 0.1, entropy, entropy == low)
+        for m, (text, entropy, failed) in enumerate(answers)
+    ]
+
+
+def _consensus(trace: Sequence[Round], policy: ReturnPolicy = ReturnPolicy.LAST) -> int:
+    return select_answer(trace, policy, ExplanationChoice.CONSENSUS)
+
+
+def test_the_explanation_that_is_most_like_the_others() -> None:
+    texts = ('It is in the bowl.', 'The can fell, and it is on the table.', 'the CAN fell')
+    trace = _said(*((text, 0.1 * m, True) for m, text in enumerate(texts)))
+    # words in common: (3/5+8, 0), (3/13, 3/11), (0, 3/11), each twice
+    assert _consensus(trace) == 1
+    assert select_answer(trace, ReturnPolicy.LAST) == 0
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_consensus_is_the_mean_overlap_of_words(seed: int) -> None:
+    rng = random.Random(seed)
+    texts = [' '.join(rng.choices('abcd', k=rng.randint(0, 5))) for _ in range(5)]
+
+    def shared(one: str, other: str) -> float:
+        left = other.split()
+        count = 0
+        for word in one.split():
+            if word in left:
+                left.remove(word)
+                count += 1
+        return 2 * count / max(1, len(one.split()) + len(other.split()))
+
+    means = [
+        sum(shared(own, texts[m]) for m in range(5) if m != at) for at, own in enumerate(texts)
+    ]
+    selected = _consensus(_said(*((text, rng.random(), True) for text in texts)))
+    assert means[selected] == pytest.approx(max(means))
+
+
+def test_consensus_keeps_label_and_round_and_leaves_equals_to_the_entropy() -> None:
+    first = _said(('it fell down', 0.3, True), ('it fell', 0.4, True), ('it fell', 0.5, True))
+    assert _consensus(first) == 1
+    others = _said(('all is well', 0.9, True), ('b', 0.8, False), ('b', 0.7, False), index=1)
+    assert _consensus(first + others) == 5
+    assert _consensus(first + others, ReturnPolicy.BEST) == 1
+    split = _said(('it fell', 0.3, True), ('well', 0.4, False), ('well', 0.5, False))
+    assert _consensus(split) == 0
+    assert _consensus(_said(('', 0.2, True), ('', 0.1, True))) == 1
+
+
+def test_consensus_asks_nothing_more() -> None:
+    policy, plain = Asked(TWO_ROUNDS, GIVEN), Scripted(TWO_ROUNDS)
+    settings = replace(SETTINGS, rounds=2, explanation_choice=ExplanationChoice.CONSENSUS)
+    assert refine(policy, settings).trace == refine(plain, replace(SETTINGS, rounds=2)).trace
+    assert policy.alone == []
