@@ -209,7 +209,7 @@ def test_the_defaults_are_those_of_table_5() -> None:
         temperature=0.7,
         return_policy=ReturnPolicy.LAST,
         sample_label=False,
-        explanation_choice=ExplanationChoice.PAPER,
+        explanation_choice=ExplanationChoice.CONSENSUS,  # of which the table says nothing
     )
 
 
