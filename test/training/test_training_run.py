@@ -181,25 +181,31 @@ def test_paper_is_table_5(name: str) -> None:
         assert recipe.lora is None
 
 
-def in_short(name: str, vision: str = '') -> TrainingRecipe:
-    """Return a recipe of ours with a step or two of each phase, behind the tower ``vision``."""
+def in_short(name: str, start: str = '') -> TrainingRecipe:
+    """Return a recipe of ours with a step or two of each phase, from the checkpoint ``start``."""
     recipe = read_training_recipe(name)
     short = [dataclasses.replace(phase, epochs=0.01, rounds=min(phase.rounds, 2), max_new_tokens=4)
              for phase in recipe.phases]  # fmt: skip
     data = dataclasses.replace(recipe.data, validation='validation')
-    assert recipe.model.random is not None
-    random = dataclasses.replace(recipe.model.random, vision=vision)
-    model = dataclasses.replace(recipe.model, random=random)
+    random = recipe.model.random
+    if random is None:
+        model = dataclasses.replace(recipe.model, checkpoint=start)
+    else:
+        model = dataclasses.replace(recipe.model, random=dataclasses.replace(random, vision=start))
     return smaller(
         recipe, phases=tuple(short), batch_size=2, micro_batch_size=2, data=data, model=model
     )
 
 
 def test_recipes_from_random_weights_run_on_a_processor(toy_data: Path, tmp_path: Path) -> None:
-    tower = str(tmp_path / 'perception' / 'checkpoint')
-    for name, vision in (('smoke', ''), ('perception', ''), ('small', tower)):
-        recipe, listener = in_short(name, vision), Listener()
-        assert bool(read_training_recipe(name).model.random.vision) == bool(vision)
+    for name, start in (
+        ('smoke', ''), ('perception', ''), ('facts', 'perception'), ('small', 'facts'),
+    ):  # fmt: skip
+        shipped = read_training_recipe(name).model
+        named = shipped.checkpoint or (shipped.random.vision if shipped.random else '')
+        assert named == (f'out/{start}/checkpoint' if start else '')
+        recipe = in_short(name, str(tmp_path / start / 'checkpoint') if start else '')
+        listener = Listener()
         train(request(recipe, toy_data, tmp_path / name, listener=listener, check=False))
         assert {report.phase for report in listener.steps} == set(range(len(recipe.phases)))
         assert all(report.detection + report.auxiliary > 0 for report in listener.steps)
