@@ -223,10 +223,9 @@ def select_answer(
         }
     else:
         scores = _consensus({position: trace[position].explanation for position in alike})
-    return min(
-        scores or {best: 0.0},
-        key=lambda position: (-scores.get(position, 0.0), trace[position].combined_entropy),
-    )
+    if not scores:
+        return best
+    return min(scores, key=lambda position: (-scores[position], trace[position].combined_entropy))
 
 
 def _consensus(texts: Mapping[int, str]) -> dict[int, float]:

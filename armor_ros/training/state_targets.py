@@ -171,7 +171,8 @@ def state_facts(
 def shown_frames(count: int, shown: EpisodeInput, model: ArmorModel) -> npt.NDArray[np.int64]:
     """Return which of ``count`` frames the time steps of an input show."""
     if shown.views is None:
-        frames = _clip_frames(count, shown.vision.grid[0], model.geometry.temporal_patch_size)
+        # the last frame of each temporal patch
+        frames = np.arange(1, shown.vision.grid[0] + 1) * model.geometry.temporal_patch_size - 1
     else:
         if model.config.collage.selection != 'uniform':
             raise ArmorError(
@@ -203,12 +204,6 @@ def _cells(
 def _middles(tokens: int, cells: int) -> torch.Tensor:
     """Return the cell that holds the middle of each of a row of tokens, which may show a seam."""
     return ((torch.arange(tokens) + 0.5) * cells / tokens).long()
-
-
-def _clip_frames(count: int, steps: int, per_step: int) -> npt.NDArray[np.int64]:
-    """Return the last frame of each temporal patch."""
-    last = np.arange(1, steps + 1) * per_step - 1
-    return np.minimum(last, count - 1)
 
 
 def _values(
