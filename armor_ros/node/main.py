@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'armor_monitor: {error}', file=sys.stderr)
         return 1
     finally:
+        # A node is part of cycles of references. Left to the interpreter's exit, what it holds of
+        # the middleware is destroyed beside the middleware's own end, which then may never come.
+        gc.collect()
         rclpy.try_shutdown()
 
 

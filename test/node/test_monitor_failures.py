@@ -307,3 +307,24 @@ def test_a_bad_parameter_is_one_sentence(argument: str, word: str) -> None:
     assert result.returncode == 1
     assert word in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+_NODES_LEFT = """
+import gc, sys
+from armor_ros.node.main import main
+from armor_ros.node.monitor import Monitor
+status = main(sys.argv)
+print(status, sum(isinstance(each, Monitor) for each in gc.get_objects()))
+"""
+
+
+@pytest.mark.parametrize('argument', ['quantization:=2bit', 'checkpoint:=""'])
+def test_nothing_of_a_node_that_cannot_run_is_left(argument: str) -> None:
+    result = subprocess.run(
+        [sys.executable, '-c', _NODES_LEFT, '--ros-args', '-p', argument],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert result.stdout.split() == ['1', '0'], result.stderr
