@@ -17,12 +17,16 @@ _MIXED_SHARES = (0.35, 0.15, 0.15, 0.35)
 _WRONG_LABEL = 0.3
 _OTHER_EXPLANATION = 0.7
 
+# Of the names that the classification head is asked for, so many are true where there are as many:
+# drawn by chance, three in four are not, and of places it then never learned to say yes.
 _LABELLED_FACTS = 3
+_TRUE_FACTS = 2
 _FACT_WORDS = {True: 'yes', False: 'no'}
 
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
 FACTS_REQUEST = 'Which things does the gripper take, and where does it let go?'
 TIMELINE_REQUEST = 'Where is the gripper from step to step, and what does it hold?'
+STORY_REQUEST = 'What does the gripper do?'
 SFT_REQUEST = (
     'Please answer the question in the following format:\n'
     '<think>your reasoning</think>\n<answer>Yes/No</answer>.'
@@ -43,11 +47,13 @@ class Facts:
     What the simulator's state says of a clip.
 
     ``named`` are names of things and places, and whether each is one that the gripper takes or
-    lets go above; ``timeline`` is where it is at each time step of the clip, and what it holds.
+    lets go above; ``timeline`` is where it is at each time step of the clip, and what it holds;
+    ``story`` is what it does, in a sentence (see ``narration``).
     """
 
     named: tuple[tuple[str, bool], ...]
     timeline: tuple[str, ...] = ()
+    story: str = ''
 
 
 def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
@@ -60,10 +66,11 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
     Return questions what was done: which names are those of it, and what happens step by step.
 
     The language head is given the names in random order, and says yes or no after each; it tells
-    the timeline in its own words. The classification head is asked for some of the names, of
-    which nothing but the name is said. A small language model from random weights learns so to
-    look for what a word means, and to compare; whether a task was done, a single bit about two
-    names of many, teaches that too slowly. Without facts there is nothing to ask.
+    the timeline and the story in its own words. The classification head is asked for some of the
+    names, of which nothing but the name is said. A small language model from random weights
+    learns so to look for what a word means, to compare, and to tell what it sees; whether a task
+    was done, a single bit about two names of many, teaches that too slowly. Without facts there
+    is nothing to ask.
     """
     order = rng.sample(facts.named, len(facts.named))
     answer: list[int] = []
@@ -78,13 +85,17 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
     if order:
         suffix = tuple(prompts.free_suffix(FACTS_REQUEST))
         branches.append(Branch(suffix, answer=tuple(answer), asked=tuple(asked)))
-    if facts.timeline:
-        told = prompts.explanation_tokens(', '.join(facts.timeline))
-        suffix = tuple(prompts.free_suffix(TIMELINE_REQUEST))
-        branches.append(Branch(suffix, answer=tuple(told)))
+    told = ((TIMELINE_REQUEST, ', '.join(facts.timeline)), (STORY_REQUEST, facts.story))
+    for request, text in told:
+        if text:
+            words = tuple(prompts.explanation_tokens(text))
+            branches.append(Branch(tuple(prompts.free_suffix(request)), answer=words))
+    true = [name for name, is_true in order if is_true][:_TRUE_FACTS]
+    false = [name for name, is_true in order if not is_true][: _LABELLED_FACTS - len(true)]
     return branches + [
-        Branch(tuple(prompts.encode_text(f' {name}')), failed=not is_true)
-        for name, is_true in order[:_LABELLED_FACTS]
+        Branch(tuple(prompts.encode_text(f' {name}')), failed=failed)
+        for failed, names in ((False, true), (True, false))
+        for name in names
     ]
 
 

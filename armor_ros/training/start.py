@@ -13,7 +13,7 @@ from armor_ros.model.checkpoint import load_checkpoint, new_head, with_config
 from armor_ros.model.tiny import TinySize, make_tiny_model
 from armor_ros.model.tiny_sentences import SENTENCES
 from armor_ros.model.weights import CONFIG_FILE, find_checkpoint
-from armor_ros.training.conditioning import FACTS_REQUEST, TIMELINE_REQUEST
+from armor_ros.training.conditioning import FACTS_REQUEST, STORY_REQUEST, TIMELINE_REQUEST
 from armor_ros.training.lora import add_adapters
 from armor_ros.training.recipe import RandomModel, TrainingRecipe
 
@@ -51,7 +51,7 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
         windows_only=random.windows_only,
     )
     asks = any(phase.asks_facts for phase in recipe.phases)
-    asked = [FACTS_REQUEST, TIMELINE_REQUEST] if asks else []
+    asked = [FACTS_REQUEST, TIMELINE_REQUEST, STORY_REQUEST] if asks else []
     sentences = (*SENTENCES, *asked, *texts)
     model = make_tiny_model(
         seed=recipe.seed, size=size, config=recipe.model.config, sentences=sentences

@@ -17,6 +17,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.conditioning import Facts
+from armor_ros.training.narration import narrate
 
 # Words of things' names are told apart by a hash: collisions among a few dozen are rare.
 WORDS = 1024
@@ -165,7 +166,7 @@ def state_facts(
     for frame in frames:
         items = [f'the {name}' for name, own in zip(names, held[frame], strict=True) if own]
         timeline.append(' with '.join([str(arrays['above'][frame]), *items]))
-    return Facts((*taken, *places), tuple(timeline))
+    return Facts((*taken, *places), tuple(timeline), narrate(arrays, names))
 
 
 def shown_frames(count: int, shown: EpisodeInput, model: ArmorModel) -> npt.NDArray[np.int64]:

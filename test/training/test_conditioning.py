@@ -12,6 +12,7 @@ from armor_ros.model.armor import ArmorModel
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.conditioning import (
     FACTS_REQUEST,
+    STORY_REQUEST,
     TIMELINE_REQUEST,
     Facts,
     Truth,
@@ -60,13 +61,14 @@ def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel)
 def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
     facts = {'red can': True, 'blue cube': False, 'above the left bin': False, 'green can': False}
     clip, orders = make_clips(model)[0], set()
+    known = Facts(tuple(facts.items()), ('left bin', 'table with the red can'), 'takes the can')
+    told = [(TIMELINE_REQUEST, 'left bin, table with the red can'), (STORY_REQUEST, known.story)]
     for seed in range(12):
-        known = Facts(tuple(facts.items()), ('left bin', 'table with the red can'))
-        branch, told, *labels = fact_branches(model.prompts, known, random.Random(seed))
-        assert told.suffix == tuple(model.prompts.free_suffix(TIMELINE_REQUEST))
-        assert told.answer == tuple(
-            model.prompts.explanation_tokens('left bin, table with the red can')
-        )
+        branch, *others = fact_branches(model.prompts, known, random.Random(seed))
+        for own, (request, text) in zip(others, told, strict=False):
+            assert own.suffix == tuple(model.prompts.free_suffix(request))
+            assert own.answer == tuple(model.prompts.explanation_tokens(text))
+        labels = others[len(told) :]
         assert branch.suffix == tuple(model.prompts.free_suffix(FACTS_REQUEST))
         text = model.prompts.decode(branch.answer)
         names = [part.split(':')[0] for part in text.rstrip(',').split(', ')]
@@ -75,10 +77,18 @@ def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
         targets = pack([PackedSample(clip, (branch,))]).targets
         said = [model.prompts.decode([token]) for token in targets[targets != IGNORED].tolist()]
         assert ''.join(said) == ''.join('yes' if facts[name] else 'no' for name in names)
-        assert [model.prompts.decode(label.suffix) for label in labels] == names[:3]
-        assert [label.failed for label in labels] == [not facts[name] for name in names[:3]]
+        asked = sorted(names, key=lambda name: not facts[name])[:3]
+        assert [model.prompts.decode(label.suffix) for label in labels] == asked
+        assert [label.failed for label in labels] == [not facts[name] for name in asked]
     assert len(orders) > 3
     assert fact_branches(model.prompts, Facts(()), random.Random(0)) == []
+
+
+@pytest.mark.parametrize(('true', 'asked'), [(0, 0), (1, 1), (2, 2), (4, 2)])
+def test_a_false_fact_is_always_asked_for(model: ArmorModel, true: int, asked: int) -> None:
+    known = Facts(tuple((f'item {index}', index < true) for index in range(8)))
+    labels = fact_branches(model.prompts, known, random.Random(0))[1:]
+    assert [label.failed for label in labels] == [False] * asked + [True] * (3 - asked)
 
 
 def test_without_another_explanation_nothing_is_quoted(model: ArmorModel) -> None:

@@ -72,6 +72,7 @@ def _write_state(path: Path, rng: np.random.Generator) -> None:
         closing=rng.random(FRAMES),
         items=rng.random((FRAMES, len(ITEMS), 3)),
         touched=rng.random((FRAMES, len(ITEMS), 2)),
+        lids=np.zeros((FRAMES, len(ITEMS))),
         places_front=rng.random((FRAMES, 1 + len(ITEMS), 2)),
         places_wrist=rng.random((FRAMES, 1 + len(ITEMS), 2)),
         above=rng.choice(['table', *REGIONS], FRAMES),
