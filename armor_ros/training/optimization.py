@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from typing import Any
@@ -21,6 +22,26 @@ from armor_ros.training.steps import TrainingModule
 
 # Of a group of weights: in the vision tower, and a matrix, which decays.
 GroupKey = tuple[bool, bool]
+
+
+def with_precision(recipe: TrainingRecipe) -> TrainingRecipe:
+    """
+    Return a recipe that says what it computes in, where it left that to the machine.
+
+    bf16 saves memory and time on GPUs and on processors that have instructions for it. On others
+    it is made of many: a step of `small` took twelve times as long as in float32.
+    """
+    if recipe.precision != 'auto':
+        return recipe
+    return dataclasses.replace(recipe, precision='bf16' if _multiplies_bf16() else 'no')
+
+
+def _multiplies_bf16() -> bool:
+    """Whether this machine multiplies bf16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
 
 
 def make_accelerator(recipe: TrainingRecipe, **options: Any) -> Accelerator:

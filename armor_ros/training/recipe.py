@@ -267,7 +267,8 @@ class TrainingRecipe:
 
     ``batch_size`` is the number of samples of an optimizer step over all processes,
     ``micro_batch_size`` how many of them a process takes at once. ``language_weight`` weighs the
-    loss on explanations against that on labels.
+    loss on explanations against that on labels. ``precision`` auto is bf16 where the machine
+    multiplies it in hardware, and float32 elsewhere (see ``with_precision``).
     """
 
     phases: tuple[PhaseRecipe, ...]
@@ -279,7 +280,7 @@ class TrainingRecipe:
     batch_size: int = 16
     micro_batch_size: int = 4
     language_weight: float = 1.0
-    precision: Literal['no', 'bf16', 'fp16'] = 'no'
+    precision: Literal['auto', 'no', 'bf16', 'fp16'] = 'no'
     gradient_checkpointing: bool = False
     lora: LoraRecipe | None = None
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)

@@ -19,7 +19,7 @@ from armor_ros.training.card import model_card
 from armor_ros.training.checks import read_everything, read_splits
 from armor_ros.training.cross_fitting import cross_fit
 from armor_ros.training.export import check_dtype, export_checkpoint, whole_model
-from armor_ros.training.optimization import make_accelerator
+from armor_ros.training.optimization import make_accelerator, with_precision
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run_folder import DataFacts, RunFolder, data_facts
 from armor_ros.training.sampled import SamplingReport
@@ -108,8 +108,9 @@ def train(request: TrainingRequest) -> Path:
     """
     check_tracker(request.tracker)
     check_dtype(request.dtype)
+    recipe = with_precision(request.recipe)
     try:
-        return _run(request)
+        return _run(dataclasses.replace(request, recipe=recipe))
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -198,17 +198,35 @@ def in_short(name: str, start: str = '') -> TrainingRecipe:
 
 
 def test_recipes_from_random_weights_run_on_a_processor(toy_data: Path, tmp_path: Path) -> None:
-    for name, start in (
-        ('smoke', ''), ('perception', ''), ('facts', 'perception'), ('small', 'facts'),
-    ):  # fmt: skip
+    for name, start, named in (
+        ('smoke', '', ''),
+        ('perception', '', ''),
+        ('facts', 'perception', 'simulated-cell'),
+        ('small', 'facts', 'out/facts/checkpoint'),
+    ):
         shipped = read_training_recipe(name).model
-        named = shipped.checkpoint or (shipped.random.vision if shipped.random else '')
-        assert named == (f'out/{start}/checkpoint' if start else '')
+        assert (shipped.random.vision if shipped.random else shipped.checkpoint) == named
         recipe = in_short(name, str(tmp_path / start / 'checkpoint') if start else '')
         listener = Listener()
         train(request(recipe, toy_data, tmp_path / name, listener=listener, check=False))
         assert {report.phase for report in listener.steps} == set(range(len(recipe.phases)))
         assert all(report.detection + report.auxiliary > 0 for report in listener.steps)
+
+
+@pytest.mark.parametrize(
+    ('capabilities', 'precision'),
+    [({'avx2': True}, 'no'), ({'avx2': True, 'avx512_bf16': True}, 'bf16'), ({'bf16': 1}, 'bf16')],
+)
+def test_the_machine_decides_on_the_precision_where_the_recipe_does_not(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capabilities: dict[str, object], precision: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: capabilities, raising=False)
+    recipe = smaller(QUICK, precision='auto')
+    with pytest.raises(Interrupted):
+        train(request(recipe, toy_data, tmp_path, listener=Listener(1), check=False))
+    assert read_training_recipe(tmp_path / 'recipe.yaml').precision == precision
 
 
 def test_recipes_survive_being_written(tmp_path: Path) -> None:
