@@ -93,6 +93,12 @@ class Sample:
         """Tell whether the sample has an explanation."""
         return self.explanation is not None
 
+    @property
+    def failure_kind(self) -> str:
+        """The kind of the event that caused the failure, '' where there is none or it is unknown."""
+        failed = (self.judged or self.label) == 'failure'
+        return str((self.event or {}).get('kind', '')) if failed else ''
+
 
 def check_path(name: str, path: str) -> None:
     """Refuse a path that is empty, absolute, not written with '/', or leads out of the folder."""

@@ -64,6 +64,7 @@ class ManifestData(Importer):
             group=sample.group,
             robot_status=sample.robot_status,
             injected_mode=sample.injected_mode,
+            failure_kind=sample.failure_kind,
             extra=told,
         )
 

@@ -60,6 +60,7 @@ class Record:
     group: str = ''
     robot_status: str = ''
     injected_mode: str = ''
+    failure_kind: str = ''
     extra: dict[str, str] = field(default_factory=dict)
 
 

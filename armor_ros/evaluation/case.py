@@ -52,6 +52,7 @@ class Case:
     recording: str = ''
     group: str = ''
     injected_mode: str = ''
+    failure_kind: str = ''
     newest_ns: Mapping[str, int] = field(default_factory=dict)
 
     @property

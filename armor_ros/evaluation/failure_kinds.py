@@ -112,24 +112,24 @@ def kind_of(explanation: str) -> str:
 
 def sample_kinds(samples: Sequence[Sample]) -> dict[str, str]:
     """Return the kind of the event that caused each failure, by sample; others are left out."""
-    return {
-        sample.id: str(sample.event['kind'])
-        for sample in samples
-        if sample.event is not None
-        and 'kind' in sample.event
-        and (sample.judged or sample.label) == 'failure'
-    }
+    return {sample.id: sample.failure_kind for sample in samples if sample.failure_kind}
 
 
-def kind_figures(tasks: Labelled, kinds: Mapping[str, str]) -> dict[str, Any]:
+def kind_figures(tasks: Labelled, kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
     """
     Return how often the right kind is named, and of each kind how often the failure is detected.
 
-    ``kinds`` are those of ``sample_kinds``. ``right_kind`` is of all failures with one, those
-    included that were taken for successes, whose explanation names none; ``right_kind_detected``
-    of those that were detected. ``detected`` and ``named`` have a figure for each kind.
+    ``kinds`` are those of ``sample_kinds``; without them the lines tell. ``right_kind`` is of all
+    failures with one, those included that were taken for successes, whose explanation names none;
+    ``right_kind_detected`` of those that were detected. ``says_success`` is the share of failures
+    whose explanation names none. ``detected`` and ``named`` have a figure for each kind.
     """
-    truth = [kinds.get(str(line.get('sample_id') or ''), '') for line in tasks.lines]
+    truth = [
+        str(line.get('failure_kind') or '')
+        if kinds is None
+        else kinds.get(str(line.get('sample_id') or ''), '')
+        for line in tasks.lines
+    ]
     said = [kind_of(line.get('explanation') or '') for line in tasks.lines]
     known = tasks.failed & np.array([bool(kind) for kind in truth], np.bool_)
     right = np.array([own == told for own, told in zip(truth, said, strict=True)], np.bool_)

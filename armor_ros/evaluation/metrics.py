@@ -11,6 +11,7 @@ import numpy as np
 
 from armor_ros.evaluation.detection import abstention, confusion, detection, disagreement, groups
 from armor_ros.evaluation.doubt import doubt
+from armor_ros.evaluation.failure_kinds import kind_figures
 from armor_ros.evaluation.intervals import CONFIDENCE
 from armor_ros.evaluation.judgements import Judgements
 from armor_ros.evaluation.labelled import Labelled
@@ -30,7 +31,8 @@ def score(lines: Sequence[Line], judgements: Mapping[str, Judgements] | None = N
     The figures of detection, abstention, doubt, rounds and groups are on strong labels (a
     person's, a data set's, a simulator's) if there is one, else on weak ones (the robot's own
     stack's); ``run.labels_used`` says which, and ``labels`` has detection on both. Lines without
-    a label count in ``counts``, ``disagreement`` and ``cost`` alone.
+    a label count in ``counts``, ``disagreement`` and ``cost`` alone. ``kinds`` is None where no
+    line says what caused a failure (see ``kind_figures``).
     """
     strong = [line for line in lines if line['label'] and not line.get('label_weak')]
     weak = [line for line in lines if line['label'] and line.get('label_weak')]
@@ -53,6 +55,7 @@ def score(lines: Sequence[Line], judgements: Mapping[str, Judgements] | None = N
         'disagreement': disagreement(lines),
         'abstention': abstention(tasks),
         'reasoning': reasoning(referenced),
+        'kinds': kind_figures(tasks) if any(map(_has_kind, tasks.lines)) else None,
         'doubt': doubt(tasks),
         'rounds': rounds(refined),
         'policies': policies(refined),
@@ -119,6 +122,10 @@ def _counts(lines: Sequence[Line]) -> dict[str, Any]:
         'by_task_status': count('task_status'),
         'by_verdict': verdicts,
     }
+
+
+def _has_kind(line: Line) -> bool:
+    return bool(line.get('failure_kind'))
 
 
 def _on_labels(tasks: Labelled) -> dict[str, Any]:

@@ -103,6 +103,7 @@ class Prediction:
             'episode': f'{case.source}/{case.recording or case.id}',
             'group': f'{case.source}/{case.group}' if case.group else '',
             'injected_mode': case.injected_mode,
+            'failure_kind': case.failure_kind,
         }
 
     def _label(self) -> dict[str, Any]:

@@ -222,6 +222,7 @@ class RecordSource:
             recording=record.episode,
             group=record.group,
             injected_mode=record.injected_mode,
+            failure_kind=record.failure_kind,
         )
 
     def label_of(self, record: Record) -> TaskLabel:

@@ -69,12 +69,14 @@ def _side_by_side(columns: Mapping[str, Mapping[str, Any]], tasks: int, heading:
 
 def _main_figures(metrics: Metrics) -> dict[str, Any]:
     reasoning, doubt, abstention = (metrics[k] for k in ('reasoning', 'doubt', 'abstention'))
+    kinds = metrics.get('kinds')
     return {
         **metrics['detection'],
         'coverage': abstention['coverage'],
         'error among the answered': abstention['error_answered'],
         'rouge_l': reasoning['rouge_l']['total'],
         'rouge_l failures': reasoning['rouge_l']['failures'],
+        **({'right kind of failure': kinds['right_kind']} if kinds else {}),
         **{f'judge {name}': values['total'] for name, values in reasoning['judges'].items()},
         'ece': doubt['ece'],
         'brier': doubt['brier'],

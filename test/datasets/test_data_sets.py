@@ -195,6 +195,7 @@ def test_the_manifest_comes_back_as_records(tmp_path: Path) -> None:
         group='g',
         robot_status='SUCCEEDED',
         injected_mode='slip',
+        event={'kind': 'dropped'},
     )
     others = [
         dataclasses.replace(sample, id='b', views={'w': 'pictures'}, frames=4, judged=None),
@@ -212,6 +213,8 @@ def test_the_manifest_comes_back_as_records(tmp_path: Path) -> None:
     assert (first.label, first.extra) == ('failure', {'told_label': 'success'})
     assert (first.fps, first.explanation, first.split) == (5.0, 'The ball fell.', 'test')
     assert (first.robot_status, first.injected_mode, first.group) == ('SUCCEEDED', 'slip', 'g')
+    # of the truth, whatever a learner is told
+    assert (first.failure_kind, second.failure_kind) == ('dropped', '')
     assert first.views['front'].read(5.0).shape == (10, 64, 96, 3)
     assert (second.label, second.views['w'].read(2.5).shape) == ('success', (2, 64, 96, 3))
     assert third.views[COLLAGE_VIEW].read(5.0).shape == (1, 64, 96, 3)

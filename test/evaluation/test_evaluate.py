@@ -36,7 +36,7 @@ SETTINGS = EvaluationSettings(
 KEYS = (
     *('source', 'source_kind', 'sample_id', 'task_id', 'task_name', 'instruction'),
     *('task_status', 'task_status_message', 'context', 'task_start_ns', 'task_end_ns'),
-    *('split', 'task_kind', 'episode', 'group', 'injected_mode'),
+    *('split', 'task_kind', 'episode', 'group', 'injected_mode', 'failure_kind'),
     *('label', 'label_source', 'label_weak', 'label_explanation'),
     *('verdict', 'status', 'status_text', 'disagrees_with_status', 'failure_probability'),
     *('calibrated', 'target_error', 'detection_entropy', 'explanation_entropy'),

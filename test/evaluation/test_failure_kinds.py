@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import io
 import itertools
 import string
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
+from some_lines import a_line
 
 from armor_ros.datasets.manifest import Sample
 from armor_ros.evaluation.failure_kinds import KINDS, kind_figures, kind_of, sample_kinds
 from armor_ros.evaluation.labelled import Labelled
 from armor_ros.evaluation.lines import Line
+from armor_ros.evaluation.metrics import Metrics, score
+from armor_ros.evaluation.report.content import tiles
+from armor_ros.evaluation.tables import metrics_table
 from armor_ros.simulation import wording
 from armor_ros.simulation.tasks import drawer_words, push_words
 
@@ -129,6 +135,29 @@ def test_figures_of_kinds() -> None:
     assert {kind: own['value'] for kind, own in found['named'].items()} == {
         'dropped': 1.0, 'wrong_object': 0.0,
     }  # fmt: skip
+    told = [{**each, 'failure_kind': kinds.get(each['sample_id'], '')} for each in lines]
+    assert kind_figures(Labelled.of(told)) == found
     nothing = kind_figures(Labelled.of(lines), {})
     assert nothing['right_kind']['value'] is None
     assert nothing['detected'] == {}
+
+
+def test_a_run_shows_kinds_where_its_data_set_knows_them() -> None:
+    lines = [
+        a_line(0, 'failure', 0.9, failure_kind='dropped', explanation='it slipped off'),
+        a_line(1, 'failure', 0.9, failure_kind='jammed', explanation='it slipped off'),
+        a_line(2, 'success', 0.1),
+    ]
+    metrics = score(lines)
+    assert metrics['kinds']['right_kind']['value'] == 0.5
+    (tile,) = [tile for tile in tiles(metrics) if tile['title'] == 'Right kind named']
+    assert tile['figure'] == metrics['kinds']['right_kind']
+    assert 'right kind of failure' in shown(metrics)
+    assert 'Right kind named' not in [tile['title'] for tile in tiles(score(lines[2:]))]
+    assert 'right kind of failure' not in shown(score(lines[2:]))
+
+
+def shown(metrics: Metrics) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(metrics_table({'run': metrics}))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]

@@ -34,8 +34,9 @@ def test_a_run_has_every_part_with_intervals() -> None:
     metrics = score(random_lines(60, clusters=30))
     assert list(metrics) == [
         *('schema', 'run', 'counts', 'detection', 'confusion', 'labels', 'disagreement'),
-        *('abstention', 'reasoning', 'doubt', 'rounds', 'policies', 'groups', 'cost'),
+        *('abstention', 'reasoning', 'kinds', 'doubt', 'rounds', 'policies', 'groups', 'cost'),
     ]
+    assert metrics['kinds'] is None
     assert metrics['run']['labels_used'] == 'strong'
     assert metrics['run']['clusters'] == 30
     assert len(metrics['rounds']) == 3
@@ -118,6 +119,7 @@ def any_line(draw: Any) -> dict[str, Any]:
         'label_explanation': draw(st.sampled_from([None, '', 'the can slipped', 'ü'])),
         'task_status': draw(st.sampled_from(['SUCCEEDED', 'ABORTED', 'CANCELED', 'UNKNOWN'])),
         'injected_mode': draw(st.sampled_from(['', 'slip'])),
+        'failure_kind': draw(st.sampled_from(['', 'dropped'])),
     }
     kind = draw(st.integers(0, 3))
     if kind == 0:

@@ -137,7 +137,8 @@ def test_the_cases_of_a_data_set(tmp_path: Path) -> None:
     sheet = tmp_path / 'sheet.csv'
     sheet.write_text('sample_id,label,explanation\ntwo,failure,it fell\n')
     records = [
-        film('one', label='success', split='test', episode='e', group='g', injected_mode='slip'),
+        film('one', label='success', split='test', episode='e', group='g', injected_mode='slip',
+             failure_kind='dropped'),  # fmt: skip
         film('two', label='success', split='test', explanation='fine'),
         film('three', robot_status='ABORTED', split='test', task='lift'),
         film('four', label='failure', weak=True, split='train'),
@@ -147,6 +148,7 @@ def test_the_cases_of_a_data_set(tmp_path: Path) -> None:
     one, two, three = cases_of(source)
     assert (one.source, one.source_kind, one.sample_id, one.id) == ('films', 'films', 'one', 'one')
     assert (one.split, one.recording, one.group, one.injected_mode) == ('test', 'e', 'g', 'slip')
+    assert (one.failure_kind, two.failure_kind) == ('dropped', '')
     assert one.label == TaskLabel('success', 'dataset')
     assert two.label == TaskLabel('failure', 'sidecar', False, 'it fell')
     assert three.label == TaskLabel('failure', 'status', True)

@@ -57,7 +57,7 @@ def content(run: Run) -> dict[str, Any]:
 def tiles(metrics: Metrics) -> list[Row]:
     """Return the headline figures: title, figure, how it is written, one plain sentence."""
     detection, reasoning = metrics['detection'], metrics['reasoning']
-    seconds = metrics['cost']['inference_seconds']
+    seconds, kinds = metrics['cost']['inference_seconds'], metrics.get('kinds')
     own = 'agrees with the robot' if metrics['run']['labels_used'] == 'weak' else 'is right'
     long = None if seconds['p99'] is None else format_number(seconds['p99'], 'seconds')
     time = {'value': seconds['p50'], 'n': seconds['n'], 'reason': 'no task was timed'}
@@ -81,6 +81,7 @@ def tiles(metrics: Metrics) -> list[Row]:
             'How many words in order an explanation of a failure shares with the reference.',
             'number',
         ),
+        *_kind_tile(kinds),
         _tile(
             'Verdicts given',
             metrics['abstention']['coverage'],
@@ -91,6 +92,14 @@ def tiles(metrics: Metrics) -> list[Row]:
             'more': long and f'99 of 100: {long}',
         },
     ]
+
+
+def _kind_tile(kinds: Mapping[str, Any] | None) -> list[Row]:
+    """Return the tile on kinds of failure, where the data set says what caused them."""
+    if not kinds:
+        return []
+    sentence = 'Of the failures, those whose explanation names what caused them.'
+    return [_tile('Right kind named', kinds['right_kind'], sentence)]
 
 
 def _tile(title: str, figure: Mapping[str, Any], sentence: str, kind: str = 'share') -> Row:
