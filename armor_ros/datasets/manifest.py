@@ -95,7 +95,7 @@ class Sample:
 
     @property
     def failure_kind(self) -> str:
-        """The kind of the event that caused the failure, '' where there is none or it is unknown."""
+        """The kind of the event that caused the failure, '' where there is none known."""
         failed = (self.judged or self.label) == 'failure'
         return str((self.event or {}).get('kind', '')) if failed else ''
 

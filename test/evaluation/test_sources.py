@@ -136,9 +136,9 @@ def cases_of(source: RecordSource) -> list[Any]:
 def test_the_cases_of_a_data_set(tmp_path: Path) -> None:
     sheet = tmp_path / 'sheet.csv'
     sheet.write_text('sample_id,label,explanation\ntwo,failure,it fell\n')
+    causes = {'injected_mode': 'slip', 'failure_kind': 'dropped'}
     records = [
-        film('one', label='success', split='test', episode='e', group='g', injected_mode='slip',
-             failure_kind='dropped'),  # fmt: skip
+        film('one', label='success', split='test', episode='e', group='g', **causes),
         film('two', label='success', split='test', explanation='fine'),
         film('three', robot_status='ABORTED', split='test', task='lift'),
         film('four', label='failure', weak=True, split='train'),
