@@ -349,7 +349,7 @@ def test_shipped_studies_are_sound(name: str) -> None:
         assert names >= {
             'SFT-D', 'SFT-S+D', 'multitask', 'refinement-only', 'offline-only', 'online-only',
             'armor', 'armor+mixed', 'armor+contrast', 'armor+verified', 'armor+cross',
-            'armor+choice', 'equal-steps', 'equal-compute',
+            'armor+choice', 'equal-compute',
         }  # fmt: skip
 
 
