@@ -57,7 +57,8 @@ class ExplanationChoice(str, enum.Enum):
     PAPER is Algorithm 2's: the one with the lowest combined entropy. AGREEMENT keeps that one's
     label, and of the trajectories with this label takes the one whose explanation, given alone as
     a condition, makes the label likeliest to the detection. CONSENSUS keeps the label, too, and
-    takes the explanation that has most words in common with those of the others.
+    takes the explanation that has most words in common with those of the others; of those alone
+    that do not contradict the label, if there are such.
     """
 
     PAPER = 'paper'
@@ -114,7 +115,9 @@ class Round:
     ``combined_entropy`` = detection + lambda * explanation. ``best`` marks the trajectory with
     the lowest combined entropy of its round (m* in Algorithm 2). ``agreement`` in [0, 1] is the
     probability of this label for the detection whose only condition is this explanation; None
-    where it was not asked for (see ExplanationChoice), or time ran out.
+    where it was not asked for (see ExplanationChoice), or time ran out. ``contradicts`` says that
+    the explanation speaks of the other outcome, as far as its words tell (see ``TextVerdict``);
+    without a calibration that knows such words, none does.
     """
 
     round: int
@@ -127,6 +130,7 @@ class Round:
     combined_entropy: float
     best: bool
     agreement: float | None = None
+    contradicts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,7 @@ def select_answer(
             if (agreement := trace[position].agreement) is not None
         }
     else:
+        alike = [position for position in alike if not trace[position].contradicts] or alike
         scores = _consensus({position: trace[position].explanation for position in alike})
     if not scores:
         return best

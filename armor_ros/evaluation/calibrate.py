@@ -25,11 +25,12 @@ from scipy import optimize
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.episodes.diagnosis import RefinementSettings, ReturnPolicy
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.calibrate_rounds import RoundsChoice, check_rounds, choose_rounds
 from armor_ros.evaluation.doubt import BINS, equal_mass_bins, negative_log_likelihood
 from armor_ros.evaluation.intervals import Array, Flags
-from armor_ros.evaluation.lines import Line, answer_within, cluster_of
+from armor_ros.evaluation.lines import Line, answer_within, cluster_of, has_reference
 from armor_ros.model.calibration import (
     CALIBRATION_FILE,
     Calibration,
@@ -47,6 +48,10 @@ TARGET_ERROR = 0.1
 # A temperature outside says that there is something else wrong than confidence.
 SMALLEST_TEMPERATURE = 0.05
 LARGEST_TEMPERATURE = 20.0
+# Explained tasks of each outcome that it takes to learn which words tell of it, and how many of
+# them have to use a word.
+_EXPLAINED = 20
+_LEAST_USED = 3
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ def calibrate(
         tasks=len(chosen),
         failure_scores=_scores(probability, kept[True], True),
         success_scores=_scores(probability, kept[False], False),
+        words=_words(chosen),
     )
     given = [
         calibration.is_certain(float(value), bool(answer['failed']), target_error)
@@ -152,6 +158,16 @@ def calibrate(
         answered=float(np.mean(given)),
         rounds=choice,
     )
+
+
+def _words(lines: Sequence[Line]) -> dict[str, float]:
+    """Return the weights of words that tell outcomes apart; none where few are explained."""
+    told = [(line['label_explanation'], line['label'] == 'failure')
+            for line in lines if has_reference(line)]  # fmt: skip
+    if min(sum(failed is outcome for _, failed in told) for outcome in (True, False)) < _EXPLAINED:
+        return {}
+    weights = TextVerdict.learn(told, least=_LEAST_USED).weights
+    return {word: round(weight, 4) for word, weight in weights.items()}
 
 
 def fit_temperature(raw: Array, failed: Flags) -> float:

@@ -25,6 +25,8 @@ Line = dict[str, Any]
 Key = tuple[str, str]
 
 _ANSWER = tuple(field.name for field in dataclasses.fields(Round))
+# What lines of an older version do not say.
+_LACKING = {'contradicts': False}
 _VERDICTS = ('UNKNOWN', 'SUCCESS', 'FAILURE', 'ABSTAIN')
 _LABELS = ('success', 'failure', None)
 _NUMBERS = (
@@ -115,7 +117,10 @@ def answer_within(
     if not entries:
         return None
     choice = (line.get('settings') or {}).get('explanation_choice', ExplanationChoice.PAPER)
-    answers = [Round(**{name: entry.get(name) for name in _ANSWER}) for entry in entries]
+    answers = [
+        Round(**{name: entry.get(name, _LACKING.get(name)) for name in _ANSWER})
+        for entry in entries
+    ]
     answer: Line = entries[select_answer(answers, policy, ExplanationChoice(choice))]
     return answer
 

@@ -215,6 +215,7 @@ def _round(entry: Round) -> dict[str, Any]:
         'combined_entropy': entry.combined_entropy,
         'best': entry.best,
         'agreement': entry.agreement,
+        'contradicts': entry.contradicts,
     }
 
 

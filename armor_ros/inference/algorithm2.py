@@ -19,6 +19,7 @@ from armor_ros.episodes.diagnosis import (
     Round,
     select_answer,
 )
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.errors import ArmorError
 from armor_ros.inference.errors import ModelError, OutOfTime
 from armor_ros.inference.sampling import uniforms
@@ -75,6 +76,7 @@ def refine(
     on_round: OnRound | None = None,
     on_detection: OnDetection | None = None,
     out_of_time: Callable[[], bool] | None = None,
+    verdict: TextVerdict | None = None,
 ) -> Refinement:
     """
     Run Algorithm 2; rounds are numbered from 0.
@@ -84,6 +86,8 @@ def refine(
     stops when the lowest combined entropy of a round is not below the lowest so far by more than
     ``settings.tolerance``, or after ``settings.rounds`` rounds; or when ``out_of_time`` is true
     after a round, or the policy raises OutOfTime in a later one, which is then left out.
+    ``verdict`` tells which explanations contradict their label; that only matters to the choice
+    among those of a round.
     """
     check_settings(settings)
     previous = [PreviousAnswer()] * settings.trajectories
@@ -98,6 +102,8 @@ def refine(
                 raise
             is_late = True
             break
+        if verdict is not None:
+            answers = tuple(_checked(answer, verdict) for answer in answers)
         trace.extend(answers)
         if on_round is not None:
             on_round(answers)
@@ -153,6 +159,12 @@ def _with_agreement(policy: Policy, answers: tuple[Round, ...]) -> tuple[Round, 
         agreement = probability if answer.failed else 1 - probability
         agreeing.append(dataclasses.replace(answer, agreement=agreement))
     return tuple(agreeing)
+
+
+def _checked(answer: Round, verdict: TextVerdict) -> Round:
+    """Note whether an answer's explanation speaks of the other outcome."""
+    contradicts = verdict.agrees(answer.explanation, not answer.failed)
+    return dataclasses.replace(answer, contradicts=contradicts)
 
 
 def check_settings(settings: RefinementSettings) -> None:

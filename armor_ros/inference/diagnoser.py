@@ -20,6 +20,7 @@ from armor_ros.episodes.diagnosis import (
     settled,
 )
 from armor_ros.episodes.episode import Episode
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import (
     OnDetection,
@@ -79,6 +80,9 @@ class Diagnoser:
         self._decision = Decision(
             model.calibration, model.config.input_mode, model.why_uncalibrated
         )
+        # What words mean does not depend on the settings that probabilities are calibrated for.
+        words = model.calibration.words if model.calibration else {}
+        self._text_verdict = TextVerdict(words) if words else None
         self._budget = DraftBudget.of_device(model.device.type) if drafts else None
         self._usual_explanations = tuple(usual_explanations)
         self._usual_tokens: dict[str, list[int]] = {}
@@ -141,7 +145,9 @@ class Diagnoser:
                     prepared = dataclasses.replace(prepared, late_frames=0)
                 drafter = Drafter(self._budget, usual) if self._budget else None
                 policy = ModelPolicy(prepared.prefix, settings, stop, drafter, out_of_time)
-                outcome = refine(policy, settings, on_round, on_detection, out_of_time)
+                outcome = refine(
+                    policy, settings, on_round, on_detection, out_of_time, self._text_verdict
+                )
             diagnosis = self._diagnosis(outcome, settings, prepared)
             return self._decision.apply(diagnosis, asked, episode.fps)
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ class Calibration:
     level meant when none is asked for. ``labels`` says whose word the truth was: 'strong' or
     'weak' (the robot's own stack). The scores are 1 - the calibrated probability of the true
     label, ascending, of tasks that failed and of tasks that succeeded, one of each a recording.
+    ``words`` are the weights of a ``TextVerdict``, learned from what people or a simulator said of
+    the tasks; empty where too few are explained.
     """
 
     weights_hash: str
@@ -58,6 +60,7 @@ class Calibration:
     tasks: int
     failure_scores: tuple[float, ...]
     success_scores: tuple[float, ...]
+    words: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from armor_ros.datasets.manifest import Sample
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.evaluation.doubt import error_auroc
 from armor_ros.evaluation.failure_kinds import NO_KINDS, kind_figures, kind_of
 from armor_ros.evaluation.intervals import Bootstrap, Figure, Flags
@@ -16,7 +17,7 @@ from armor_ros.evaluation.lines import Line, answered_failed, rounds_run
 from armor_ros.evaluation.reasoning import Referenced
 from armor_ros.training.study_answers import at_round
 from armor_ros.training.study_probes import Probe, explained
-from armor_ros.training.verification import TextVerdict, explains_both
+from armor_ros.training.verification import explains_both, verdict_of
 
 
 def text_verdict(samples: Sequence[Sample], splits: Sequence[str]) -> TextVerdict | None:
@@ -26,7 +27,7 @@ def text_verdict(samples: Sequence[Sample], splits: Sequence[str]) -> TextVerdic
     None where these do not explain both failures and successes.
     """
     others = explained([own for own in samples if own.split not in splits])
-    return TextVerdict(others) if explains_both(others) else None
+    return verdict_of(others) if explains_both(others) else None
 
 
 def probe_figures(probes: Sequence[Probe], verdict: TextVerdict) -> dict[str, Figure]:

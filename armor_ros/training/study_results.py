@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.evaluation.intervals import Figure
 from armor_ros.evaluation.lines import PREDICTIONS, Line
 from armor_ros.training.recipe import TrainingRecipe
@@ -17,7 +18,6 @@ from armor_ros.training.study_analysis import probe_figures, round_figures
 from armor_ros.training.study_answers import DONE_FILE, folder_of, read_answers
 from armor_ros.training.study_figures import answer_figures, difference_figures
 from armor_ros.training.study_probes import PROBES_FOLDER, read_probes
-from armor_ros.training.verification import TextVerdict
 
 ANSWERS_FOLDER = 'answers'
 

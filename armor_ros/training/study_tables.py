@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from armor_ros.datasets.manifest import MANIFEST_FILE, read_manifest, write_whole
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.evaluation.failure_kinds import sample_kinds
 from armor_ros.evaluation.intervals import Figure
 from armor_ros.evaluation.run_folder import host_info
@@ -20,7 +21,6 @@ from armor_ros.training.study_compute import noted_costs
 from armor_ros.training.study_figures import over_seeds
 from armor_ros.training.study_page import study_page
 from armor_ros.training.study_results import Answers, Pair, StudyResults
-from armor_ros.training.verification import TextVerdict
 
 RESULTS_FILE = 'study.json'
 PAGE_FILE = 'study.md'

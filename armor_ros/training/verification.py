@@ -12,17 +12,13 @@ judge: it sees the clip too, from which it knows the answer whatever is quoted t
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from armor_ros.errors import ArmorError
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.kept_vision import with_embeddings
 from armor_ros.training.sampled import ask_all
@@ -30,52 +26,15 @@ from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import PhasePlan
 from armor_ros.training.steps import TrainingModule, rollout_settings
 
-# Added to every count, so that a word that was never seen with a label speaks for no certainty.
-_SMOOTHING = 0.5
-_WORD = re.compile(r'\w+')
-
-
-class TextVerdict:
-    """
-    Tells by its words whether an explanation speaks of a failure.
-
-    Naive Bayes over words and pairs of neighbours, as the explained samples use them: with a few
-    hundred of these it is right about nearly all texts of the same hand.
-    """
-
-    def __init__(self, explained: Iterable[Truth]) -> None:
-        """Learn from explained samples; raises ArmorError unless some failed and some did not."""
-        totals: Counter[bool] = Counter()
-        counts: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-        for truth in explained:
-            if truth.explanation:
-                totals[truth.failed] += 1
-                counts[truth.failed].update(_features(truth.explanation))
-        if len(totals) < 2:
-            raise ArmorError(
-                f'{totals[True]} explained samples failed and {totals[False]} did not; to verify '
-                'explanations takes some of both: add the others, or set verified to 0'
-            )
-        rarest = {failed: math.log(total + 2 * _SMOOTHING) for failed, total in totals.items()}
-        self._weights = {
-            feature: math.log(counts[True][feature] + _SMOOTHING) - rarest[True]
-            - math.log(counts[False][feature] + _SMOOTHING) + rarest[False]
-            for feature in sorted(counts[True] | counts[False])
-        }  # fmt: skip
-
-    def failure_logit(self, explanation: str) -> float:
-        """Return the log odds that a text speaks of a failure; 0 for words never seen."""
-        return sum(self._weights.get(feature, 0.0) for feature in _features(explanation))
-
-    def agrees(self, explanation: str, failed: bool) -> bool:
-        """Tell whether a text speaks of this outcome; one that speaks of none does not."""
-        logit = self.failure_logit(explanation)
-        return logit > 0 if failed else logit < 0
-
 
 def explains_both(truths: Iterable[Truth]) -> bool:
     """Tell whether some failures and some successes are explained, as ``TextVerdict`` needs."""
     return len({truth.failed for truth in truths if truth.explanation}) == 2
+
+
+def verdict_of(explained: Iterable[Truth]) -> TextVerdict:
+    """Return who tells outcomes by words as explained samples do; raises as ``learn`` does."""
+    return TextVerdict.learn((truth.explanation, truth.failed) for truth in explained)
 
 
 def verified_explanations(
@@ -91,7 +50,7 @@ def verified_explanations(
 
     They are kept in ``file``, from which an interrupted run takes them; see ``ask_all``.
     """
-    verdict = TextVerdict(truths(data))
+    verdict = verdict_of(truths(data))
     asked = [i for i in plan.chosen if not data.samples[i].explanation]
     settings = rollout_settings(plan.phase)
 
@@ -127,10 +86,3 @@ def truths(data: TrainingData) -> list[Truth]:
         for sample in data.samples
         if sample.explanation
     ]
-
-
-def _features(text: str) -> list[str]:
-    """Return the words of a text and the pairs of neighbours, each once, in a fixed order."""
-    words = _WORD.findall(text.lower())
-    pairs = [f'{one} {other}' for one, other in itertools.pairwise(words)]
-    return sorted({*words, *pairs})

@@ -44,6 +44,21 @@ def raw_of(lines: list[dict[str, Any]]) -> tuple[Any, Any]:
     return raw, np.array([line['label'] == 'failure' for line in lines])
 
 
+def test_words_are_learned_where_enough_tasks_of_both_outcomes_are_explained() -> None:
+    lines = overconfident(60)
+    said = {'failure': 'the can slipped', 'success': 'the can is there'}
+    told = [{**line, 'label_explanation': said[line['label']]} for line in lines]
+    words = calibrate(told, CHECKPOINT).calibration.words
+    assert words['slipped'] > 3
+    assert words['is there'] < -3
+    assert words['the can'] == pytest.approx(0.0, abs=0.1)
+    failures = [line for line in told if line['label'] == 'failure'][:19]
+    few = [*failures, *(line for line in told if line['label'] == 'success')]
+    assert calibrate(few, CHECKPOINT).calibration.words == {}
+    unexplained = [{**line, 'label_explanation': None} for line in lines]
+    assert calibrate(unexplained, CHECKPOINT).calibration.words == {}
+
+
 def test_the_temperature_is_found_again() -> None:
     assert fit_temperature(*raw_of(overconfident(6000))) == pytest.approx(3.0, rel=0.08)
     assert fit_temperature(*raw_of(overconfident(6000, 0.5))) == pytest.approx(0.5, rel=0.08)

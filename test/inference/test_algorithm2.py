@@ -18,6 +18,7 @@ from armor_ros.episodes.diagnosis import (
     Round,
     select_answer,
 )
+from armor_ros.episodes.text_verdict import TextVerdict
 from armor_ros.errors import ArmorError
 from armor_ros.inference.algorithm2 import Detection, Explanation, Refinement, refine
 from armor_ros.inference.errors import ModelError, OutOfTime
@@ -290,6 +291,30 @@ def test_without_time_or_choice_the_answer_is_the_paper_s() -> None:
     policy = Asked([TWO_ROUNDS[0][:1]], GIVEN)
     alone = refine(policy, replace(AGREEMENT, rounds=1, trajectories=1))
     assert (alone.selected, policy.alone) == (0, [])
+
+
+def test_an_explanation_that_contradicts_the_label_is_the_last_choice() -> None:
+    # the label is failure; words of 'e01' tell of a success
+    words = TextVerdict({'e00': 1.0, 'e01': -1.0})
+    usual = refine(Scripted(TWO_ROUNDS), replace(SETTINGS, rounds=1))
+    assert not any(answer.contradicts for answer in usual.trace)
+    found = refine(Scripted(TWO_ROUNDS), replace(SETTINGS, rounds=1), verdict=words)
+    assert [answer.contradicts for answer in found.trace] == [False, True, False]
+    assert [replace(answer, contradicts=False) for answer in found.trace] == list(usual.trace)
+    texts = ('it went well', 'it went very well', 'it fell')
+    trace = [replace(answer, explanation=text)
+             for answer, text in zip(found.trace, texts, strict=True)]  # fmt: skip
+
+    def selected(*contradicting: int, choice: ExplanationChoice) -> int:
+        marked = [replace(answer, contradicts=place in contradicting)
+                  for place, answer in enumerate(trace)]  # fmt: skip
+        return select_answer(marked, ReturnPolicy.LAST, choice)
+
+    consensus = ExplanationChoice.CONSENSUS
+    assert selected(choice=consensus) == 0
+    assert selected(0, 1, choice=consensus) == 2
+    assert selected(0, 1, 2, choice=consensus) == 0
+    assert selected(0, choice=ExplanationChoice.PAPER) == 0
 
 
 def test_an_agreement_that_is_not_finite() -> None:

@@ -20,12 +20,12 @@ from armor_ros.training.steps import TrainingModule
 from armor_ros.training.study_analysis import probe_figures, round_figures, text_verdict
 from armor_ros.training.study_answers import at_round
 from armor_ros.training.study_probes import PROBES_FILE, Probe, choose, probe, read_probes
-from armor_ros.training.verification import TextVerdict
+from armor_ros.training.verification import verdict_of
 
 DROPPED = 'the can slips out of the gripper'
 MISSED = 'the gripper did not take hold of the can'
 WELL = 'the can is on the shelf'
-VERDICT = TextVerdict([Truth(True, DROPPED), Truth(True, MISSED), Truth(False, WELL)])
+VERDICT = verdict_of([Truth(True, DROPPED), Truth(True, MISSED), Truth(False, WELL)])
 
 
 def a_probe(name: str, failed: bool, **changes: Any) -> Probe:

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from toy_training import make_recipe, make_trainer
 from training_clips import make_clips
 
@@ -18,53 +16,13 @@ from armor_ros.training.conditioning import Truth
 from armor_ros.training.rollout import RolloutSettings, propose
 from armor_ros.training.sampled import SamplingReport, explanations_file
 from armor_ros.training.trainer import Interrupted
-from armor_ros.training.verification import TextVerdict
+from armor_ros.training.verification import verdict_of
 
-EXPLAINED = (
-    Truth(True, 'The can slipped out of the gripper.'),
-    Truth(True, 'The cube is not on the shelf: it slipped.'),
-    Truth(False, 'The can is on the shelf.'),
-    Truth(False, 'The cube is on the shelf.'),
-)
 # Long enough that some texts are those of the three explained samples.
 LEARNED = [{'kind': 'warmup', 'epochs': 20, 'learning_rate': 3e-3}]
 VERIFIED = {'kind': 'warmup', 'verified': 4, 'max_new_tokens': 14}
 RECIPE = make_recipe(*LEARNED, VERIFIED, dropout=0.0)
 STEPS = 40
-
-
-def test_words_tell_what_an_explanation_speaks_of() -> None:
-    verdict = TextVerdict(EXPLAINED)
-    assert verdict.agrees('the bottle slipped', failed=True)
-    assert not verdict.agrees('the bottle slipped', failed=False)
-    assert verdict.agrees('The bottle IS ON the shelf', failed=False)
-    assert verdict.agrees('the bottle is not on it', failed=True)
-    # what was never said speaks of nothing
-    for failed in (True, False):
-        assert not verdict.agrees('', failed)
-        assert not verdict.agrees('banana', failed)
-
-
-def test_the_log_odds_are_those_of_naive_bayes() -> None:
-    verdict = TextVerdict([Truth(True, 'a b'), Truth(False, 'a')])
-    # 'b' and 'a b' in one of one failures and no success, each count and total smoothed
-    once = torch.tensor([1.5 / 2.0, 1.5 / 2.0]) / torch.tensor([0.5 / 2.0, 0.5 / 2.0])
-    assert verdict.failure_logit('A, b!') == pytest.approx(float(once.log().sum()))
-    assert verdict.failure_logit('a') == pytest.approx(0.0)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.text('ab ', min_size=1)), max_size=8), st.text('abc '))
-@settings(deadline=None)
-def test_failure_and_success_are_alike(samples: list[tuple[bool, str]], text: str) -> None:
-    samples = [*samples, (True, 'a'), (False, 'b')]
-    one = TextVerdict(Truth(failed, words) for failed, words in samples)
-    other = TextVerdict(Truth(not failed, words) for failed, words in samples)
-    assert one.failure_logit(text) == pytest.approx(-other.failure_logit(text), abs=1e-9)
-
-
-def test_both_outcomes_must_have_been_explained() -> None:
-    with pytest.raises(ArmorError, match='2 explained samples failed and 0 did not; to verify'):
-        TextVerdict(EXPLAINED[:2])
 
 
 def test_the_first_accepted_text_is_taken(model: ArmorModel) -> None:
@@ -117,7 +75,7 @@ def test_a_phase_learns_from_verified_explanations(
     assert [line['sample'] for line in lines] == ['s2', 's3', 's4', 's6', 's7']
     kept = [line for line in lines if line['explanation']]
     slipped = Truth(True, 'the can slipped out of the gripper')
-    verdict = TextVerdict([slipped, slipped, Truth(False, 'the can is on the shelf')])
+    verdict = verdict_of([slipped, slipped, Truth(False, 'the can is on the shelf')])
     for line in kept:
         failed = line['sample'] in ('s3', 's7')
         assert verdict.agrees(line['explanation'], failed)
