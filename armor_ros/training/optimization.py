@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,8 +40,9 @@ def with_precision(recipe: TrainingRecipe) -> TrainingRecipe:
 def _multiplies_bf16() -> bool:
     """Whether this machine multiplies bf16 in hardware."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+        return bool(torch.cuda.is_bf16_supported())
+    # older versions of torch cannot tell
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
 
 
