@@ -121,7 +121,12 @@ class MonitorParameters:
         dynamic=True,
     )
     trajectories: int = declared(
-        3, 'Trajectories that are refined side by side (M).', minimum=1, maximum=16, dynamic=True
+        0,
+        'Trajectories that are refined side by side (M). 0: as many as the checkpoint was '
+        "calibrated with, and 3, the paper's number, where it was not calibrated.",
+        minimum=0,
+        maximum=16,
+        dynamic=True,
     )
     tolerance: float = declared(
         1e-4,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 MAX_USUAL_EXPLANATIONS = 64
 # T_refine of Table 5.
 PAPER_ROUNDS = 4
+PAPER_TRAJECTORIES = 3
 
 
 class Verdict(enum.IntEnum):
@@ -78,8 +79,8 @@ class RefinementSettings:
     """
     The settings of Algorithm 2, with the values of the paper's Table 5, and of what is reported.
 
-    ``rounds`` is T_refine, or 0 for the number that the model's calibration found best (the
-    paper's where there is none; see ``settled``), ``trajectories`` M, ``entropy_weight`` lambda,
+    ``rounds`` is T_refine and ``trajectories`` M; 0 are those of the model's calibration (the
+    paper's where there is none; see ``settled``). ``entropy_weight`` is lambda,
     ``tolerance`` epsilon (nats), ``temperature`` tau. ``input_mode`` and ``camera`` left at None
     and '' mean what the checkpoint was trained with, and the first camera with frames.
     ``deadline`` is in seconds of inference, after which the best answer so far is reported; 0 is
@@ -90,7 +91,7 @@ class RefinementSettings:
     """
 
     rounds: int = PAPER_ROUNDS
-    trajectories: int = 3
+    trajectories: int = PAPER_TRAJECTORIES
     tolerance: float = 1e-4
     entropy_weight: float = 0.1
     temperature: float = 0.7
@@ -139,8 +140,8 @@ class ModelInfo:
     Which model answered.
 
     ``trained`` is False for weights that were never trained. ``calibration`` is a hash of the
-    calibration that was found beside them, '' without; ``rounds`` the number of rounds that it
-    found best, 0 without.
+    calibration that was found beside them, '' without; ``rounds`` and ``trajectories`` are those
+    that it is for, 0 without.
     """
 
     model_id: str
@@ -150,6 +151,7 @@ class ModelInfo:
     trained: bool
     calibration: str = ''
     rounds: int = 0
+    trajectories: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +190,12 @@ class Diagnosis:
 
 
 def settled(settings: RefinementSettings, model: ModelInfo) -> RefinementSettings:
-    """Return settings that name their number of rounds: 0 is the model's, or else the paper's."""
-    if settings.rounds:
-        return settings
-    return dataclasses.replace(settings, rounds=model.rounds or PAPER_ROUNDS)
+    """Return settings where 0 rounds and trajectories are the model's, or else the paper's."""
+    return dataclasses.replace(
+        settings,
+        rounds=settings.rounds or model.rounds or PAPER_ROUNDS,
+        trajectories=settings.trajectories or model.trajectories or PAPER_TRAJECTORIES,
+    )
 
 
 def select_answer(

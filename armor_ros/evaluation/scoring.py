@@ -106,6 +106,10 @@ def _print_calibration(console: Console, summary: CalibrationSummary) -> None:
     console.print(choice_table(summary.rounds.scores, calibration.rounds))
     console.print(_on_rounds(summary))
     console.print(
+        f'trajectories: {calibration.trajectories}, as in the run; the parameter trajectories at '
+        '0 takes as many'
+    )
+    console.print(
         f'temperature {calibration.temperature:.3f}: negative log-likelihood '
         f'{summary.nll[0]:.3f} -> {summary.nll[1]:.3f}, calibration error '
         f'{summary.ece[0]:.3f} -> {summary.ece[1]:.3f} (on these same tasks)'

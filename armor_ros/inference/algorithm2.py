@@ -168,7 +168,7 @@ def _checked(answer: Round, verdict: TextVerdict) -> Round:
 
 
 def check_settings(settings: RefinementSettings) -> None:
-    """Raise ArmorError when a setting is out of its range; ``rounds`` must be settled."""
+    """Raise ArmorError when a setting is out of its range; they must be ``settled``."""
     for name in ('rounds', 'trajectories', 'max_new_tokens'):
         value = getattr(settings, name)
         if value < 1:

@@ -112,9 +112,10 @@ class Diagnoser:
         """
         Run Algorithm 2 on an episode.
 
-        ``settings.rounds`` 0 are those of the checkpoint's calibration, else the paper's; the
-        returned settings say how many. What ``stream`` has encoded of the episode is used as far
-        as it is the episode's own, and the rest counts as ``late_frames``; the stream is closed.
+        ``settings.rounds`` and ``trajectories`` 0 are those of the checkpoint's calibration, else
+        the paper's; the returned settings say how many. What ``stream`` has encoded of the episode
+        is used as far as it is the episode's own, and the rest counts as ``late_frames``; the
+        stream is closed.
         ``deadline`` is in seconds from now: when it has passed, the answer is the best of the
         rounds that are complete, or round 0 with its texts cut, marked ``deadline_reached``;
         there is always a detection. ``on_detection`` is told round 0's failure probability before

@@ -27,7 +27,8 @@ from armor_ros.model.weights import CONFIG_FILE
 
 CALIBRATION_FILE = 'armor_calibration.json'
 SCHEMA = 1
-MAX_ROUNDS = 255
+# Rounds, and trajectories, at most.
+MOST_ANSWERS = 255
 
 # As near to 0 and 1 as a probability in single precision can be told from them.
 _CLIP = 1e-7
@@ -41,11 +42,12 @@ class Calibration:
     A calibration of one checkpoint under one choice of settings.
 
     ``weights_hash`` and ``quantization`` are those of ModelInfo, ``config_hash`` is the hash of
-    armor_config.json, ``settings`` as ``settings_record`` gives them; their ``rounds`` are those
-    that a checkpoint takes when it is not told how many. ``target_error`` is the
-    level meant when none is asked for. ``labels`` says whose word the truth was: 'strong' or
-    'weak' (the robot's own stack). The scores are 1 - the calibrated probability of the true
-    label, ascending, of tasks that failed and of tasks that succeeded, one of each a recording.
+    armor_config.json, ``settings`` as ``settings_record`` gives them; their ``rounds`` and
+    ``trajectories`` are those that a checkpoint takes when it is not told how many.
+    ``target_error`` is the level meant when none is asked for. ``labels`` says whose word the
+    truth was: 'strong' or 'weak' (the robot's own stack). The scores are 1 - the calibrated
+    probability of the true label, ascending, of tasks that failed and of tasks that succeeded, one
+    of each a recording.
     ``words`` are the weights of a ``TextVerdict``, learned from what people or a simulator said of
     the tasks; empty where too few are explained.
     """
@@ -69,10 +71,12 @@ class Calibration:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ArmorError(f'temperature is {self.temperature}; it must be a positive number')
         check_target_error(self.target_error)
-        if not (isinstance(self.rounds, int) and 1 <= self.rounds <= MAX_ROUNDS):
-            raise ArmorError(
-                f'settings.rounds is {self.rounds!r}; it must be a number from 1 to {MAX_ROUNDS}'
-            )
+        for name in ('rounds', 'trajectories'):
+            value = self.settings.get(name)
+            if not (isinstance(value, int) and 1 <= value <= MOST_ANSWERS):
+                raise ArmorError(
+                    f'settings.{name} is {value!r}; it must be a number from 1 to {MOST_ANSWERS}'
+                )
         for name in ('failure_scores', 'success_scores'):
             scores = getattr(self, name)
             if list(scores) != sorted(scores) or not all(0 <= score <= 1 for score in scores):
@@ -81,8 +85,14 @@ class Calibration:
     @property
     def rounds(self) -> int:
         """Rounds of refinement at most with which it was made, and is to be used."""
-        rounds: int = self.settings.get('rounds', 0)
+        rounds: int = self.settings['rounds']
         return rounds
+
+    @property
+    def trajectories(self) -> int:
+        """Trajectories with which it was made, and is to be used."""
+        trajectories: int = self.settings['trajectories']
+        return trajectories
 
     @property
     def identity(self) -> str:

@@ -99,7 +99,10 @@ def load_checkpoint(
     calibration, reason = calibration_for(found.path, info)
     if calibration is not None:
         info = dataclasses.replace(
-            info, calibration=calibration.identity, rounds=calibration.rounds
+            info,
+            calibration=calibration.identity,
+            rounds=calibration.rounds,
+            trajectories=calibration.trajectories,
         )
     model = ArmorModel(backbone, head.to(target), tokenizer, config, info)
     model.calibration, model.why_uncalibrated = calibration, reason
@@ -272,6 +275,7 @@ def with_config(model: ArmorModel, config: ArmorConfig) -> ArmorModel:
         trained=config.trained,
         calibration='',
         rounds=0,
+        trajectories=0,
     )
     other = ArmorModel(model.backbone, model.head, model.tokenizer, config, info)
     return other.train(model.training)

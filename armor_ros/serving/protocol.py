@@ -141,7 +141,7 @@ def _check_submit(message: Submit) -> None:
     settings = message.settings
     for name, value, low, high in (
         ('rounds', settings.rounds, 0, 255),
-        ('trajectories', settings.trajectories, 1, 255),
+        ('trajectories', settings.trajectories, 0, 255),
         ('max_new_tokens', settings.max_new_tokens, 1, 4096),
         ('tolerance', settings.tolerance, 0, 1e6),
         ('entropy_weight', settings.entropy_weight, 0, 1e6),

@@ -12,7 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from armor_ros.episodes.diagnosis import Diagnosis, InputMode, ModelInfo, ReportStatus
+from armor_ros.episodes.diagnosis import (
+    Diagnosis,
+    InputMode,
+    ModelInfo,
+    ReportStatus,
+    settled,
+)
 from armor_ros.errors import ArmorError
 from armor_ros.serving.frame_store import FrameStore, ServerSession
 from armor_ros.serving.messages import (
@@ -181,7 +187,8 @@ class ModelWorker:
 
         try:
             diagnosis = diagnose(stream)
-            is_reduced = diagnosis.settings.trajectories != submit.settings.trajectories
+            asked = settled(submit.settings, model.info)
+            is_reduced = diagnosis.settings.trajectories != asked.trajectories
         except BaseException as error:
             if session.stop.is_set() or not self._streams or not _is_out_of_memory(error):
                 raise

@@ -94,7 +94,7 @@ def _loaded_model(recipe: TrainingRecipe, device: str) -> ArmorModel:
 def _without_calibration(model: ArmorModel) -> ArmorModel:
     model.calibration = None
     model.why_uncalibrated = 'the model has been trained since it was calibrated'
-    model.info = dataclasses.replace(model.info, calibration='', rounds=0)
+    model.info = dataclasses.replace(model.info, calibration='', rounds=0, trajectories=0)
     return model
 
 

@@ -98,6 +98,7 @@ def test_a_calibration_from_lines() -> None:
     assert (made.weights_hash, made.config_hash, made.labels) == ('weights', 'config', 'strong')
     assert (made.tasks, made.target_error) == (200, 0.2)
     assert (made.settings['rounds'], made.rounds) == (1, 1), 'no task took more'
+    assert made.trajectories == SETTINGS['trajectories']
     assert made.settings['input_mode'] == 'clip'
     assert made.settings['fps'] == 5.0
     assert len(made.failure_scores) == summary.failures

@@ -83,28 +83,33 @@ def test_a_checkpoint_is_loaded_with_its_calibration(
     assert (diagnosis.trace, diagnosis.explanation) == (plain.trace, plain.explanation)
 
 
-def test_a_checkpoint_brings_its_number_of_rounds(
+def test_a_checkpoint_brings_its_numbers_of_rounds_and_trajectories(
     lively_path: Path, tmp_path: Path, make_episode: Any
 ) -> None:
     """A number that is asked for wins, then the calibration's, then the paper's."""
-    untold = dataclasses.replace(SETTINGS, rounds=0, tolerance=0.0)
+    untold = dataclasses.replace(SETTINGS, rounds=0, trajectories=0, tolerance=0.0)
     plain = load_checkpoint(lively_path)
-    assert settled(untold, plain.info).rounds == 4
-    assert Diagnoser(plain).diagnose(make_episode(), untold).settings.rounds == 4
+    papers = Diagnoser(plain).diagnose(make_episode(), untold).settings
+    assert papers == settled(untold, plain.info)
+    assert (papers.rounds, papers.trajectories) == (4, 3)
     folder = tmp_path / 'calibrated'
     shutil.copytree(lively_path, folder)
-    record = settings_record(dataclasses.replace(untold, rounds=1), InputMode.CLIP, FPS)
+    record = settings_record(
+        dataclasses.replace(untold, rounds=1, trajectories=2), InputMode.CLIP, FPS
+    )
     calibration = a_calibration(plain.info, LAX, config_hash=hash_config(folder), settings=record)
     write_calibration(calibration, folder)
     model = load_checkpoint(folder)
-    assert model.info.rounds == 1
+    assert (model.info.rounds, model.info.trajectories) == (1, 2)
     diagnosis = Diagnoser(model).diagnose(make_episode(), untold)
-    assert (diagnosis.rounds, diagnosis.settings.rounds) == (1, 1)
+    assert (diagnosis.settings.rounds, diagnosis.settings.trajectories) == (1, 2)
+    assert len(diagnosis.trace) == 2
     assert diagnosis.calibrated
     asked = Diagnoser(model).diagnose(make_episode(), dataclasses.replace(untold, rounds=2))
     assert (asked.rounds, asked.settings.rounds, asked.calibrated) == (2, 2, False)
     # of another config it is no longer known
-    assert with_config(model, model.config).info.rounds == 0
+    other = with_config(model, model.config).info
+    assert (other.rounds, other.trajectories) == (0, 0)
 
 
 def test_a_lax_calibration_lets_the_answer_stand(model: Any, plain: Diagnosis) -> None:

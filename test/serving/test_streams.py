@@ -10,7 +10,7 @@ import pytest
 from conftest import PATIENCE, Recorder, make_episode, push_all, wait_for
 from scripted_server import INFO, diagnose, digest
 
-from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReportStatus
+from armor_ros.episodes.diagnosis import InputMode, RefinementSettings, ReportStatus, settled
 from armor_ros.serving import messages
 from armor_ros.serving.codec import ProtocolError
 from armor_ros.serving.events import Answer, ModelReady, NoAnswer, RoundDone
@@ -745,23 +745,24 @@ def test_a_session_is_opened_before_it_begins_or_not_at_all():
         store.open(OWNER, messages.Open(1, 'front', None, FPS))
 
 
-def test_rounds_that_the_model_brings_are_no_lack_of_memory(make_server, make_client, events):
+def test_what_the_model_was_calibrated_with_is_no_lack_of_memory(make_server, make_client, events):
+    info = dataclasses.replace(INFO, rounds=2, trajectories=5)
     scripted, asked = ScriptedModel(), []
 
-    def with_its_own_rounds(episode, settings, **options):
+    def with_its_own(episode, settings, **options):
         asked.append(settings)
-        return scripted.diagnose(episode, dataclasses.replace(settings, rounds=2), **options)
+        return scripted.diagnose(episode, settled(settings, info), **options)
 
-    server = make_server(
-        lambda: LoadedModel(INFO, with_its_own_rounds, scripted.open_stream)
-    ).start()
+    server = make_server(lambda: LoadedModel(info, with_its_own, scripted.open_stream)).start()
     client = make_client()
     events.wait(ModelReady)
     client.open('runs', FRONT, FPS)
     push_all(client, 'runs', make_episode('runs'))
     wait_until_encoded(server, sessions=1, frames=4)
     client.open('done')
-    client.submit('done', make_episode(), dataclasses.replace(FRONT, rounds=0))
-    assert events.wait(ENDS, 'done').diagnosis.settings.rounds == 2
+    untold = dataclasses.replace(FRONT, rounds=0, trajectories=0)
+    client.submit('done', make_episode(), untold)
+    settings = events.wait(ENDS, 'done').diagnosis.settings
+    assert (settings.rounds, settings.trajectories) == (2, 5)
     assert len(asked) == 1
     assert len(pool_of(server)) == 1
