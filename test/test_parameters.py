@@ -34,7 +34,7 @@ def test_the_shipped_file_reads_back_as_the_defaults() -> None:
 
 def test_defaults_are_those_of_the_parts() -> None:
     parameters = MonitorParameters()
-    assert parameters.refinement_settings() == RefinementSettings(rounds=0)
+    assert parameters.refinement_settings() == RefinementSettings(rounds=0, trajectories=0)
     expected = dataclasses.replace(EpisodeSettings(), actions=('*', '!*/armor/verify'))
     assert parameters.episode_settings() == expected
 

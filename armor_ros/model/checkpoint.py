@@ -14,7 +14,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def load_checkpoint(
     ``path`` is a local folder, or a hub model as "owner/name[@revision]". A plain Qwen2.5-VL
     without our files gets a new head from ``head_seed`` and ``info.trained`` False.
     ``quantization`` is 'none', '8bit' or '4bit'; ``device`` 'auto' (CUDA if there is one), 'cpu',
-    'cuda' or 'cuda:N'; ``dtype`` 'auto' (as stored), 'float32', 'bfloat16' or 'float16'.
+    'cuda' or 'cuda:N'; ``dtype`` 'float32', 'bfloat16', 'float16' or 'auto': as stored, but
+    float32 where neither a GPU nor a processor with instructions for bf16 is to compute.
 
     The convention of M-RoPE is the one that the checkpoint records. A plain Qwen2.5-VL is taken
     for what its release was trained with, whatever version of transformers wrote or reads it;
@@ -79,10 +80,12 @@ def load_checkpoint(
     if dtype != 'auto' and dtype not in _DTYPES:
         raise ArmorError(f'dtype is {dtype!r}; it must be auto, {", ".join(_DTYPES)}')
     quantizer = quantization_config(quantization, target)
+    widens = dtype == 'auto' and quantizer is None and not multiplies_bf16(target)
     found = find_checkpoint(str(path))
     check_weights(found.path)
     config = _read_config(found, positions)
-    backbone = _load_backbone(found.path, target, _DTYPES.get(dtype, 'auto'), quantizer)
+    wanted = torch.float32 if widens else _DTYPES.get(dtype, 'auto')
+    backbone = _load_backbone(found.path, target, wanted, quantizer)
     tokenizer = _load_tokenizer(found.path)
     hidden_size = backbone.config.text_config.hidden_size
     if (found.path / HEAD_FILE).is_file():
@@ -104,7 +107,8 @@ def load_checkpoint(
             rounds=calibration.rounds,
             trajectories=calibration.trajectories,
         )
-    model = ArmorModel(backbone, head.to(target), tokenizer, config, info)
+    head.to(target, dtype=torch.float32 if widens else None)
+    model = ArmorModel(backbone, head, tokenizer, config, info)
     model.calibration, model.why_uncalibrated = calibration, reason
     return model.eval()
 
@@ -162,6 +166,20 @@ def choose_device(device: str) -> torch.device:
             'devices that torch can use; choose auto or cpu'
         )
     return chosen
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """
+    Tell whether a device multiplies bf16 in hardware.
+
+    A processor that does not makes a product of many instructions: a training step of a small
+    model took twelve times as long as in float32.
+    """
+    if device.type == 'cuda':
+        return bool(torch.cuda.is_bf16_supported())
+    # older versions of torch cannot tell
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
+    return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
 
 
 def new_head(hidden_size: int, config: HeadConfig, seed: int) -> ClassificationHead:

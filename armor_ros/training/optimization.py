@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from armor_ros.errors import ArmorError
+from armor_ros.model.checkpoint import choose_device, multiplies_bf16
 from armor_ros.training.recipe import OptimizerRecipe, TrainingRecipe
 from armor_ros.training.sharding import is_sharded
 from armor_ros.training.steps import TrainingModule
@@ -29,21 +29,13 @@ def with_precision(recipe: TrainingRecipe) -> TrainingRecipe:
     """
     Return a recipe that says what it computes in, where it left that to the machine.
 
-    bf16 saves memory and time on GPUs and on processors that have instructions for it. On others
-    it is made of many: a step of `small` took twelve times as long as in float32.
+    bf16 saves memory and time on GPUs and on processors that have instructions for it (see
+    ``multiplies_bf16``).
     """
     if recipe.precision != 'auto':
         return recipe
-    return dataclasses.replace(recipe, precision='bf16' if _multiplies_bf16() else 'no')
-
-
-def _multiplies_bf16() -> bool:
-    """Whether this machine multiplies bf16 in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    # older versions of torch cannot tell
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
-    return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
+    half = multiplies_bf16(choose_device('auto'))
+    return dataclasses.replace(recipe, precision='bf16' if half else 'no')
 
 
 def make_accelerator(recipe: TrainingRecipe, **options: Any) -> Accelerator:

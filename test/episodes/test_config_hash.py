@@ -40,7 +40,7 @@ def test_the_model_changes_the_hash():
 
 
 def test_the_hash_is_stable_between_releases():
-    assert config_hash(INFO, 1.5, ('x', None, True)) == '9a08ddfbc5f4454f'
+    assert config_hash(INFO, 1.5, ('x', None, True)) == '4729358937bdb44c'
 
 
 @pytest.mark.parametrize('value', [object(), {1, 2}, b'bytes'])

@@ -104,11 +104,11 @@ def test_calibrate_keeps_what_it_learnt_beside_the_checkpoint(
     assert 'accuracy is balanced' in printed
     assert '1 *' in printed
     assert 'rounds: 1, the fewest whose score is within one standard error' in printed
-    assert 'trajectories: 3, as in the run' in printed
+    assert 'trajectories: 2, as in the run' in printed
     model = load_checkpoint(checkpoint, device='cpu')
     assert model.calibration is not None
     assert model.calibration.target_error == 0.1
-    assert (model.info.rounds, model.info.trajectories) == (1, 3)
+    assert (model.info.rounds, model.info.trajectories) == (1, 2)
     again = invoke('calibrate', folder, '--checkpoint', checkpoint)
     assert 'give --force' in str(again.exception)
     forced = invoke(

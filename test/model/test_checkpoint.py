@@ -15,6 +15,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from armor_ros.errors import ArmorError
+from armor_ros.model import checkpoint
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint, save_checkpoint, with_config
 from armor_ros.model.config import ArmorConfig
@@ -250,6 +251,23 @@ def test_bad_options(tiny_path: Path, options: dict[str, str], part: str) -> Non
 def test_dtype(tiny_path: Path) -> None:
     model = load_checkpoint(tiny_path, dtype='bfloat16')
     assert {weight.dtype for weight in model.backbone.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize('has_instructions', [True, False])
+def test_a_processor_without_bf16_computes_in_float32(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_instructions: bool
+) -> None:
+    model = load_checkpoint(tiny_path, dtype='bfloat16', device='cpu')
+    model.head.bfloat16()
+    folder = save_checkpoint(model, tmp_path / 'half')
+    monkeypatch.setattr(checkpoint, 'multiplies_bf16', lambda device: has_instructions)
+    loaded = load_checkpoint(folder, device='cpu')
+    wanted = torch.bfloat16 if has_instructions else torch.float32
+    assert {weight.dtype for weight in loaded.parameters()} == {wanted}
+    for ours, theirs in zip(loaded.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs.to(wanted))
+    asked = load_checkpoint(folder, device='cpu', dtype='bfloat16')
+    assert asked.backbone.dtype == torch.bfloat16
 
 
 def test_saving_never_replaces_unasked(tiny_model: ArmorModel, folder: Path) -> None:

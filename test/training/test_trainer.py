@@ -221,7 +221,8 @@ def test_a_warmup_may_ask_for_facts(toy_data: Path, tmp_path: Path) -> None:
     for recipe in (plain, asked):
         maker = BatchMaker(model, recipe.phases[0], [], 'seed')
         counts.append(len(maker.make(samples, [0] * 4).packed.reasonings))
-    assert counts[1] == counts[0] + 4 * 2
+    # names, a line of time, and a story
+    assert counts[1] == counts[0] + 4 * 3
     losses = losses_of(asked, toy_data, tmp_path / 'run')
     assert losses[-1][1] < losses[0][1]
 
@@ -240,7 +241,7 @@ def test_facts_alone_tell_neither_label_nor_explanation(toy_data: Path, tmp_path
     assert torch.equal(first.ids, second.ids)
     assert torch.equal(first.targets, second.targets)
     assert torch.equal(first.failed, second.failed)
-    assert len(first.reasonings) == 4 * 2
+    assert len(first.reasonings) == 4 * 3
     assert len(first.detections) == 4 * 3
     losses = losses_of(recipe, toy_data, tmp_path / 'run')
     assert losses[-1][1] < losses[0][1]
