@@ -80,6 +80,9 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option(help='Train this recipe now; may be given several times.')
     ] = None,
+    shard: Annotated[
+        str, typer.Option(help='Only every n-th seed, from the i-th on: i/n, such as 1/2 and 2/2.')
+    ] = '1/1',
     dtype: Annotated[
         str, typer.Option(help="The checkpoints' weights: float32 or bf16.")
     ] = 'float32',
@@ -95,8 +98,10 @@ def study(
     Train recipes over seeds, evaluate them in several ways, and write one table (study.md).
 
     The tables are written after each model and have all that is ready. Ctrl-C keeps everything,
-    and the same command goes on; with --only several machines share the work.
+    and the same command goes on; with --shard and --only several processes share the work in one
+    folder.
     """
+    from armor_ros.simulation.command import parse_shard
     from armor_ros.simulation.motion_control import motion_only
     from armor_ros.training.study import read_study
     from armor_ros.training.study_command import run_study_command
@@ -112,6 +117,7 @@ def study(
                 output=output,
                 seeds=seeds,
                 only=tuple(only or ()),
+                shard=parse_shard(shard),
                 dtype=dtype,
                 cache=cache,
                 control=motion_only if control else None,

@@ -57,9 +57,9 @@ class StudyRequest:
     Which study is run on what data, and where to.
 
     ``recipes`` are those of ``read_study``. Seeds are 0 to ``seeds`` - 1. ``only`` names the
-    recipes that are trained now, all when empty; the tables have all that are ready. ``control``
-    measures what the arm's motion alone gives away. ``watch`` shows a training run, ``tell`` an
-    evaluation.
+    recipes that are trained now, all when empty, and ``shard`` (index from 1, count) leaves every
+    so many-th seed to this run; the tables have all that are ready. ``control`` measures what the
+    arm's motion alone gives away. ``watch`` shows a training run, ``tell`` an evaluation.
     """
 
     study: Study
@@ -68,6 +68,7 @@ class StudyRequest:
     output: Path
     seeds: int = 3
     only: tuple[str, ...] = ()
+    shard: tuple[int, int] = (1, 1)
     dtype: str = 'float32'
     cache: Path | None = None
     tracker: str = 'none'
@@ -94,7 +95,8 @@ def run_study(request: StudyRequest) -> StudyResults:
     wanted = {entry.trained_as or entry.name for entry in chosen}
     entries = [entry for entry in request.study.recipes if entry.name in wanted]
     entries.sort(key=lambda entry: bool(entry.compute_of))
-    for seed in range(request.seeds):
+    index, count = request.shard
+    for seed in range(index - 1, request.seeds, count):
         for entry in entries:
             folder = results.folder(entry.name, seed)
             recipe = _laid_out(request, results, entry, seed)

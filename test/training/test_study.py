@@ -76,6 +76,15 @@ def request_of(path: Path, data: Path, output: Path, **more: Any) -> StudyReques
     return StudyRequest(study, recipes, data, output, **more)
 
 
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    """Return a study's rows without their times, which are the machine's."""
+    content = json.loads((output / 'study.json').read_text())
+    rows: list[dict[str, Any]] = content['splits']['test']['rows']
+    for row in rows:
+        row['figures'].pop('seconds')
+    return rows
+
+
 def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     path = write_study(
         tmp_path,
@@ -216,13 +225,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, data: Path) -> None:
         ('two', 0, 0), ('two', 0, 1), ('two', 1, 0), ('two', 1, 1),
     ]  # fmt: skip
     assert (kept / 'predictions.jsonl').stat().st_mtime_ns == before
-    whole, parts = (
-        json.loads((tmp_path / name / 'study.json').read_text()) for name in ('whole', 'parts')
-    )
-    for content in (whole, parts):
-        for row in content['splits']['test']['rows']:
-            row['figures'].pop('seconds')
-    assert parts['splits'] == whole['splits']
+    assert rows_of(tmp_path / 'parts') == rows_of(tmp_path / 'whole')
 
 
 def test_only_some_recipes(tmp_path: Path, data: Path) -> None:
@@ -237,6 +240,17 @@ def test_only_some_recipes(tmp_path: Path, data: Path) -> None:
     assert [(row['recipe'], row['way']) for row in rows] == [('two', 'written')]
     with pytest.raises(ArmorError, match="no recipe 'three'; its recipes: one, two"):
         run_study(dataclasses.replace(request, only=('three',)))
+
+
+def test_shards_share_the_seeds(tmp_path: Path, data: Path) -> None:
+    path = write_study(tmp_path, {'name': 'one', 'changes': {'phases': PLAIN}, 'ways': ['single']})
+    run_study(request_of(path, data, tmp_path / 'whole', seeds=3))
+    parts = request_of(path, data, tmp_path / 'parts', seeds=3)
+    run_study(dataclasses.replace(parts, shard=(2, 2)))
+    (row,) = rows_of(tmp_path / 'parts')
+    assert row['seeds'] == [1]
+    run_study(dataclasses.replace(parts, shard=(1, 2)))
+    assert rows_of(tmp_path / 'parts') == rows_of(tmp_path / 'whole')
 
 
 def test_the_command(tmp_path: Path, data: Path) -> None:
