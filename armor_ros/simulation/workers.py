@@ -115,7 +115,10 @@ def _serve(function: Callable[[Any], Any], pipe: Any) -> None:
             return
         except Exception:
             answer = ('bug', traceback.format_exc())
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return  # who asked was killed
 
 
 def _give(worker: _Worker, job: tuple[Any, int], timeout_s: float) -> None:

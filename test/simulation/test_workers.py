@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +50,12 @@ def refuses(job: int) -> int:
 
 def threads(_: int) -> str:
     return os.environ['OMP_NUM_THREADS']
+
+
+def ends_who_asks(job: int) -> int:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1)
+    return job
 
 
 def results(outcomes: list) -> dict:
@@ -104,3 +112,17 @@ def test_workers_use_one_thread_and_leave_our_environment_alone(
     (outcome,) = run_jobs(threads, [0], workers=1)
     assert outcome.result == '1'
     assert os.environ['OMP_NUM_THREADS'] == '4'
+
+
+def test_a_worker_whose_answer_nobody_waits_for_ends_without_a_word() -> None:
+    code = 'import test_workers as t; list(t.run_jobs(t.ends_who_asks, [0], workers=1))'
+    folders = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr == ''
