@@ -23,6 +23,10 @@ _LABELLED_FACTS = 3
 _TRUE_FACTS = 2
 _FACT_WORDS = {True: 'yes', False: 'no'}
 
+THING_ASKED_FOR = 'the thing asked for'
+PLACE_ASKED_FOR = 'above the place asked for'
+"""What an instruction names, where it is not called by its name; see ``Facts``."""
+
 # Supervised fine-tuning learns one text with both answers (appendix B.4).
 FACTS_REQUEST = 'Which things does the gripper take, and where does it let go?'
 TIMELINE_REQUEST = 'Where is the gripper from step to step, and what does it hold?'
@@ -48,12 +52,14 @@ class Facts:
 
     ``named`` are names of things and places, and whether each is one that the gripper takes or
     lets go above; ``timeline`` is where it is at each time step of the clip, and what it holds;
-    ``story`` is what it does, in a sentence (see ``narration``).
+    ``story`` is what it does, in a sentence (see ``narration``). ``compared`` is the same as
+    ``named`` for what the instruction names: THING_ASKED_FOR, PLACE_ASKED_FOR, or none of them.
     """
 
     named: tuple[tuple[str, bool], ...]
     timeline: tuple[str, ...] = ()
     story: str = ''
+    compared: tuple[tuple[str, bool], ...] = ()
 
 
 def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
@@ -65,17 +71,18 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
     """
     Return questions what was done: which names are those of it, and what happens step by step.
 
-    The language head is given the names in random order, and says yes or no after each; it tells
-    the timeline and the story in its own words. The classification head is asked for some of the
-    names, of which nothing but the name is said. A small language model from random weights
-    learns so to look for what a word means, to compare, and to tell what it sees; whether a task
-    was done, a single bit about two names of many, teaches that too slowly. Without facts there
-    is nothing to ask.
+    The language head is given the names in random order, and says yes or no after each, last of
+    all whether what was asked for is among them; it tells the timeline and the story in its own
+    words. The classification head is asked for some of the names, of which nothing but the name
+    is said, and for what was asked for. A small language model from random weights learns so to
+    look for what a word means, to compare, and to tell what it sees; whether a task was done, a
+    single bit about two names of many, teaches that too slowly. Without facts there is nothing to
+    ask.
     """
     order = rng.sample(facts.named, len(facts.named))
     answer: list[int] = []
     asked: list[bool] = []
-    for name, is_true in order:
+    for name, is_true in (*order, *facts.compared):
         question = prompts.encode_text(f' {name}:')
         word = prompts.encode_text(f' {_FACT_WORDS[is_true]}')
         comma = prompts.encode_text(',')
@@ -92,10 +99,10 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
             branches.append(Branch(tuple(prompts.free_suffix(request)), answer=words))
     true = [name for name, is_true in order if is_true][:_TRUE_FACTS]
     false = [name for name, is_true in order if not is_true][: _LABELLED_FACTS - len(true)]
+    said = [(name, True) for name in true] + [(name, False) for name in false]
     return branches + [
-        Branch(tuple(prompts.encode_text(f' {name}')), failed=failed)
-        for failed, names in ((False, true), (True, false))
-        for name in names
+        Branch(tuple(prompts.encode_text(f' {name}')), failed=not is_true)
+        for name, is_true in (*said, *facts.compared)
     ]
 
 

@@ -186,7 +186,7 @@ class TrainingData(Dataset[TrainingSample]):
         if sample.id not in self._facts:
             frames = shown_frames(sample.frames, shown, self._model).tolist()
             arrays = read_state(self._root, sample)
-            self._facts[sample.id] = state_facts(arrays, sample.items, frames)
+            self._facts[sample.id] = state_facts(arrays, sample.items, frames, sample.instruction)
         return self._facts[sample.id]
 
     def freeze(self, tower: str | None) -> None:

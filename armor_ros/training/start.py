@@ -13,7 +13,13 @@ from armor_ros.model.checkpoint import load_checkpoint, new_head, with_config
 from armor_ros.model.tiny import TinySize, make_tiny_model
 from armor_ros.model.tiny_sentences import SENTENCES
 from armor_ros.model.weights import CONFIG_FILE, find_checkpoint
-from armor_ros.training.conditioning import FACTS_REQUEST, STORY_REQUEST, TIMELINE_REQUEST
+from armor_ros.training.conditioning import (
+    FACTS_REQUEST,
+    PLACE_ASKED_FOR,
+    STORY_REQUEST,
+    THING_ASKED_FOR,
+    TIMELINE_REQUEST,
+)
 from armor_ros.training.lora import add_adapters
 from armor_ros.training.recipe import RandomModel, TrainingRecipe
 
@@ -51,7 +57,8 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
         windows_only=random.windows_only,
     )
     asks = any(phase.asks_facts for phase in recipe.phases)
-    asked = [FACTS_REQUEST, TIMELINE_REQUEST, STORY_REQUEST] if asks else []
+    compared = [THING_ASKED_FOR, PLACE_ASKED_FOR]
+    asked = [FACTS_REQUEST, TIMELINE_REQUEST, STORY_REQUEST, *compared] if asks else []
     sentences = (*SENTENCES, *asked, *texts)
     model = make_tiny_model(
         seed=recipe.seed, size=size, config=recipe.model.config, sentences=sentences

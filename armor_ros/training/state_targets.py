@@ -16,7 +16,7 @@ from armor_ros.episodes.collage import sample_indices
 from armor_ros.errors import ArmorError
 from armor_ros.inference.episode_input import EpisodeInput
 from armor_ros.model.armor import ArmorModel
-from armor_ros.training.conditioning import Facts
+from armor_ros.training.conditioning import PLACE_ASKED_FOR, THING_ASKED_FOR, Facts
 from armor_ros.training.narration import narrate
 
 # Words of things' names are told apart by a hash: collisions among a few dozen are rare.
@@ -144,6 +144,7 @@ def state_facts(
     arrays: Mapping[str, npt.NDArray[Any]],
     names: Sequence[str],
     frames: Iterable[int] = (),
+    instruction: str = '',
 ) -> Facts:
     """
     Return what the gripper takes and where it lets go, and what it does at some of the frames.
@@ -151,22 +152,33 @@ def state_facts(
     An item is taken, and held, when both fingers touch it. The robot lets go above the place
     where it is when it last holds an item, unless that is at the end. ``names`` are those of the
     state's items; without arrays ``above`` and ``regions`` nothing is said of places, nor of
-    frames.
+    frames. An ``instruction`` asks for the item that it names first, and for the place that it
+    names last.
     """
     fingers = np.asarray(arrays['touched'], np.bool_)
     held: npt.NDArray[np.bool_] = fingers[..., 0] & fingers[..., 1]
     taken = [(name, bool(own.any())) for name, own in zip(names, held.T, strict=True)]
+    wanted = _named_in(instruction, names)
+    compared = [(THING_ASKED_FOR, dict(taken)[name]) for name in wanted[:1]]
     if not {'above', 'regions'} <= arrays.keys():
-        return Facts(tuple(taken))
+        return Facts(tuple(taken), compared=tuple(compared))
     holding = np.flatnonzero(held.any(axis=1))
     lets_go = len(holding) and holding[-1] < len(held) - 1
     place = arrays['above'][holding[-1]] if lets_go else ''
-    places = [(f'above the {name}', bool(name == place)) for name in arrays['regions'][0]]
+    regions = [str(name) for name in arrays['regions'][0]]
+    places = [(f'above the {name}', name == place) for name in regions]
+    aims = _named_in(instruction, regions)
+    compared += [(PLACE_ASKED_FOR, name == place) for name in aims[-1:]]
     timeline = []
     for frame in frames:
         items = [f'the {name}' for name, own in zip(names, held[frame], strict=True) if own]
         timeline.append(' with '.join([str(arrays['above'][frame]), *items]))
-    return Facts((*taken, *places), tuple(timeline), narrate(arrays, names))
+    return Facts((*taken, *places), tuple(timeline), narrate(arrays, names), tuple(compared))
+
+
+def _named_in(instruction: str, names: Iterable[str]) -> list[str]:
+    """Return those of some names that an instruction has, in its order."""
+    return sorted((name for name in names if name in instruction), key=instruction.find)
 
 
 def shown_frames(count: int, shown: EpisodeInput, model: ArmorModel) -> npt.NDArray[np.int64]:

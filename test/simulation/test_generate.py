@@ -102,7 +102,9 @@ def test_a_data_set_is_read_back(whole: Path) -> None:
         assert {*state['above']} <= {*state['regions'][0], 'table', 'floor'}
         if sample.task == 'transport' and sample.judged == 'success':
             destination = sample.instruction.split(' to the ')[1]
-            facts = state_facts(state, sample.items, range(sample.frames))
+            frames = range(sample.frames)
+            facts = state_facts(state, sample.items, frames, sample.instruction)
+            assert {is_true for _, is_true in facts.compared} == {True}
             assert facts.named[-3:] == tuple(
                 (f'above the {name}', name == destination) for name in state['regions'][0]
             )

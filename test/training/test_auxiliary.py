@@ -22,7 +22,7 @@ from armor_ros.model.config import CollageConfig
 from armor_ros.model.preprocessing import from_patches
 from armor_ros.model.tiny import DEFAULT_CONFIG, TinySize, make_tiny_model
 from armor_ros.training.auxiliary import StateHead
-from armor_ros.training.conditioning import Facts, Truth
+from armor_ros.training.conditioning import PLACE_ASKED_FOR, THING_ASKED_FOR, Facts, Truth
 from armor_ros.training.packing import PackedSample, pack
 from armor_ros.training.samples import TrainingSample, make_clip
 from armor_ros.training.state_targets import state_facts, state_targets
@@ -263,3 +263,32 @@ def test_facts_are_what_is_taken_and_where_it_is_let_go(held: bool) -> None:
     nothing = state_facts(arrays | {'touched': np.zeros_like(touched)}, NAMES, (2,))
     assert {true for _, true in nothing.named} == {False}
     assert nothing.timeline == ('red bowl',)
+
+
+@pytest.mark.parametrize(
+    ('instruction', 'thing', 'place'),
+    [
+        ('move the blue cube from the left bin to the red bowl', True, True),
+        ('move the blue cube from the red bowl to the left bin', True, False),
+        ('move the red can to the red bowl', False, True),
+        ('move the red can beside the blue cube', False, None),
+        ('empty the left bin', None, False),
+        ('wave', None, None),
+    ],
+)
+def test_what_is_asked_for_is_compared_with_what_is_done(
+    instruction: str, thing: bool | None, place: bool | None
+) -> None:
+    touched = np.zeros((3, 2, 2), np.bool_)
+    touched[1, 1] = True
+    arrays = {
+        'touched': touched,
+        'above': np.array(['left bin', 'red bowl', 'left bin']),
+        'regions': np.tile(['left bin', 'red bowl'], (3, 1)),
+    }
+    told = ((THING_ASKED_FOR, thing), (PLACE_ASKED_FOR, place))
+    compared = tuple((name, answer) for name, answer in told if answer is not None)
+    assert state_facts(arrays, NAMES, (), instruction).compared == compared
+    assert state_facts({'touched': touched}, NAMES, (), instruction).compared == tuple(
+        each for each in compared if each[0] == THING_ASKED_FOR
+    )

@@ -12,7 +12,9 @@ from armor_ros.model.armor import ArmorModel
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.conditioning import (
     FACTS_REQUEST,
+    PLACE_ASKED_FOR,
     STORY_REQUEST,
+    THING_ASKED_FOR,
     TIMELINE_REQUEST,
     Facts,
     Truth,
@@ -82,6 +84,21 @@ def test_facts_are_asked_of_both_heads(model: ArmorModel) -> None:
         assert [label.failed for label in labels] == [not facts[name] for name in asked]
     assert len(orders) > 3
     assert fact_branches(model.prompts, Facts(()), random.Random(0)) == []
+
+
+def test_what_was_asked_for_is_asked_last(model: ArmorModel) -> None:
+    compared = ((THING_ASKED_FOR, True), (PLACE_ASKED_FOR, False))
+    known = Facts((('red can', True), ('blue cube', False)), compared=compared)
+    branch, *labels = fact_branches(model.prompts, known, random.Random(0))
+    text = model.prompts.decode(branch.answer)
+    assert text.endswith(', the thing asked for: yes, above the place asked for: no,')
+    asked = [(model.prompts.decode(label.suffix), label.failed) for label in labels]
+    assert asked == [
+        ('red can', False),
+        ('blue cube', True),
+        ('the thing asked for', False),
+        ('above the place asked for', True),
+    ]
 
 
 @pytest.mark.parametrize(('true', 'asked'), [(0, 0), (1, 1), (2, 2), (4, 2)])
