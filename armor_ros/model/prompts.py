@@ -89,9 +89,9 @@ class PromptEncoder:
         """Return the tokens after the prefix that ask for the explanation."""
         return self._suffix(previous, self._config.reasoning_task)
 
-    def free_suffix(self, request: str) -> list[int]:
-        """Return the tokens after the prefix that make another request, without conditioning."""
-        return self._suffix(PreviousAnswer(), request)
+    def free_suffix(self, request: str, previous: PreviousAnswer | None = None) -> list[int]:
+        """Return the tokens after the prefix that make another request; None quotes nothing."""
+        return self._suffix(previous or PreviousAnswer(), request)
 
     def explanation_tokens(self, explanation: str) -> list[int]:
         """Return what the model should generate for an explanation, the end token included."""

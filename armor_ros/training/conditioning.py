@@ -74,10 +74,11 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
     The language head is given the names in random order, and says yes or no after each, last of
     all whether what was asked for is among them; it tells the timeline and the story in its own
     words. The classification head is asked for some of the names, of which nothing but the name
-    is said, and for what was asked for. A small language model from random weights learns so to
-    look for what a word means, to compare, and to tell what it sees; whether a task was done, a
-    single bit about two names of many, teaches that too slowly. Without facts there is nothing to
-    ask.
+    is said. As it is for the label, it is asked for what was asked for, once more behind the
+    story, which is quoted as an explanation is.
+    A small language model from random weights learns so to look for what a word means, to
+    compare, to read, and to tell what it sees; whether a task was done, a single bit about two
+    names of many, teaches that too slowly. Without facts there is nothing to ask.
     """
     order = rng.sample(facts.named, len(facts.named))
     answer: list[int] = []
@@ -100,9 +101,16 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
     true = [name for name, is_true in order if is_true][:_TRUE_FACTS]
     false = [name for name, is_true in order if not is_true][: _LABELLED_FACTS - len(true)]
     said = [(name, True) for name in true] + [(name, False) for name in false]
-    return branches + [
+    branches += [
         Branch(tuple(prompts.encode_text(f' {name}')), failed=not is_true)
-        for name, is_true in (*said, *facts.compared)
+        for name, is_true in said
+    ]
+    asked_for = [(name, is_true, PreviousAnswer()) for name, is_true in facts.compared]
+    if facts.story and facts.compared:
+        asked_for.append((*rng.choice(facts.compared), PreviousAnswer(None, facts.story)))
+    return branches + [
+        Branch(tuple(prompts.free_suffix(name, quoted)), failed=not is_true)
+        for name, is_true, quoted in asked_for
     ]
 
 

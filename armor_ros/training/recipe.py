@@ -133,7 +133,8 @@ class PhaseRecipe:
     ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
     clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
     other light, moved a little and mirrored (see ``training.variation``). ``facts`` lets a warm-up
-    ask for these, too.
+    ask for these, too. ``compare`` asks besides whether what the instruction names is among the
+    facts, for a model that has come to know them.
     """
 
     kind: PhaseKind
@@ -153,6 +154,7 @@ class PhaseRecipe:
     time_steps: int | None = None
     vary: bool = False
     facts: bool = False
+    compare: bool = False
 
     @property
     def asks_state(self) -> bool:
@@ -171,6 +173,11 @@ class PhaseRecipe:
         if self.facts and self.kind != 'warmup':
             raise ArmorError(
                 f'{here}: facts is on, but only warmup asks for them, too; leave it out'
+            )
+        if self.compare and not self.asks_facts:
+            raise ArmorError(
+                f'{here}: compare is on, but no facts are asked for; set facts in a warm-up, or '
+                'leave it out'
             )
         if self.kind != 'perception' and (self.vary or self.time_steps is not None):
             raise ArmorError(

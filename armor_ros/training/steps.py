@@ -154,6 +154,8 @@ class BatchMaker:
             return []
         rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/facts')
         facts = _known(sample, sample.facts, self._phase)
+        if not self._phase.compare:
+            facts = dataclasses.replace(facts, compared=())
         return fact_branches(self._model.prompts, facts, rng)
 
     def _truth(self, sample: TrainingSample) -> Truth:

@@ -148,7 +148,10 @@ def sft_said(text: str) -> PreviousAnswer:
 def _question(phase: PhaseRecipe) -> PhaseRecipe:
     """Return what is asked while training of this kind is tried out: nothing is conditioned."""
     kind = phase.kind if phase.kind in ('perception', 'facts', 'sft') else 'warmup'
-    return dataclasses.replace(phase, kind=kind, time_steps=None, vary=False, facts=False)
+    compare = phase.compare and kind == 'facts'
+    return dataclasses.replace(
+        phase, kind=kind, time_steps=None, vary=False, facts=False, compare=compare
+    )
 
 
 def _mean(total: float, count: float) -> float | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -92,13 +93,29 @@ def test_what_was_asked_for_is_asked_last(model: ArmorModel) -> None:
     branch, *labels = fact_branches(model.prompts, known, random.Random(0))
     text = model.prompts.decode(branch.answer)
     assert text.endswith(', the thing asked for: yes, above the place asked for: no,')
-    asked = [(model.prompts.decode(label.suffix), label.failed) for label in labels]
+    asked = [(label.suffix, label.failed) for label in labels]
     assert asked == [
-        ('red can', False),
-        ('blue cube', True),
-        ('the thing asked for', False),
-        ('above the place asked for', True),
+        (tuple(model.prompts.encode_text(' red can')), False),
+        (tuple(model.prompts.encode_text(' blue cube')), True),
+        (tuple(model.prompts.free_suffix(THING_ASKED_FOR)), False),
+        (tuple(model.prompts.free_suffix(PLACE_ASKED_FOR)), True),
     ]
+
+
+def test_what_was_asked_for_is_read_in_a_quoted_story(model: ArmorModel) -> None:
+    compared = {THING_ASKED_FOR: True, PLACE_ASKED_FOR: False}
+    known = Facts((), story='takes the red can', compared=tuple(compared.items()))
+    quoted = PreviousAnswer(None, known.story)
+    found = {}
+    for seed in range(12):
+        last = fact_branches(model.prompts, known, random.Random(seed))[-1]
+        found[last.suffix] = last.failed
+    assert found == {
+        tuple(model.prompts.free_suffix(name, quoted)): not is_true
+        for name, is_true in compared.items()
+    }
+    silent = dataclasses.replace(known, story='')
+    assert len(fact_branches(model.prompts, silent, random.Random(0))) == len(compared)
 
 
 @pytest.mark.parametrize(('true', 'asked'), [(0, 0), (1, 1), (2, 2), (4, 2)])

@@ -247,6 +247,21 @@ def test_facts_alone_tell_neither_label_nor_explanation(toy_data: Path, tmp_path
     assert losses[-1][1] < losses[0][1]
 
 
+def test_facts_are_compared_where_that_is_asked_for(toy_data: Path, tmp_path: Path) -> None:
+    counts = []
+    for compare in (False, True):
+        recipe = make_recipe({'kind': 'facts', 'compare': compare})
+        samples = [make_trainer(recipe, toy_data, tmp_path)._data[index] for index in range(4)]
+        maker = BatchMaker(make_model(recipe, toy_data), recipe.phases[0], [], 'seed')
+        counts.append(len(maker.make(samples, [0] * 4).packed.detections))
+    asked = [len(sample.facts.compared) for sample in samples]
+    assert all(asked)
+    # each once from the clip, and one of them behind the story
+    assert counts == [4 * 3, 4 * 3 + sum(asked) + 4]
+
+
 def test_facts_are_for_warmup_alone() -> None:
     with pytest.raises(ArmorError, match='only warmup asks for them'):
         make_recipe({'kind': 'online', 'facts': True})
+    with pytest.raises(ArmorError, match='compare is on, but no facts are asked for'):
+        make_recipe({'kind': 'warmup', 'compare': True})
