@@ -196,10 +196,16 @@ class TrainingData(Dataset[TrainingSample]):
             self.kept = KeptVision(self._cache, tower)
 
     def _picture(self, sample: Sample, views: Sequence[str]) -> str:
-        """Return the name of what a sample shows to a model of this layout."""
+        """
+        Return the name of what a sample shows to a model of this layout.
+
+        Data sets may share a cache, and name their files alike: a file is where it lies, how long
+        it is, and when it was written.
+        """
         config = self._model.config
         layout = [config.input_mode.value, dataclasses.asdict(config.collage)]
-        key = json.dumps([[sample.views[name] for name in views], sample.fps, layout])
+        files = [_state_of(self._root / sample.views[name]) for name in views]
+        key = json.dumps([files, sample.fps, layout])
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _sight(self, sample: Sample, views: Sequence[str], picture: str) -> Sight:
@@ -217,6 +223,17 @@ class TrainingData(Dataset[TrainingSample]):
             np.save(file, sight.frames)
         Path(file.name).replace(place)
         return sight
+
+
+def _state_of(view: Path) -> list[tuple[str, int, int]]:
+    """Return path, size and time of a video, or of each picture of a folder."""
+    try:
+        files = sorted(view.iterdir()) if view.is_dir() else [view]
+        known = [(file.resolve(), file.stat()) for file in files]
+    except OSError:
+        # it is named in an error where it is read
+        return []
+    return [(str(file), found.st_size, found.st_mtime_ns) for file, found in known]
 
 
 def make_clip(model: ArmorModel, shown: EpisodeInput, instruction: str) -> Clip:

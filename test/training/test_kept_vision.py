@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from toy_training import losses_of, make_recipe, write_data
+from toy_training import losses_of, make_model, make_recipe, write_data
 from training_clips import make_clips
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.forward import PackedForward
 from armor_ros.training.kept_vision import KeptVision, tower_digest, with_embeddings
-from armor_ros.training.samples import TrainingSample
+from armor_ros.training.samples import TrainingData, TrainingSample, read_samples
 
 
 def test_embeddings_come_back_as_they_were(tmp_path: Path, model: ArmorModel) -> None:
@@ -70,3 +73,28 @@ def test_training_is_the_same_with_kept_embeddings(tmp_path: Path, rate: float) 
     )
     torch.testing.assert_close(torch.tensor(kept), torch.tensor(plain))
     assert bool(list((tmp_path / 'cache').rglob('*.safetensors'))) == (rate == 0)
+
+
+def test_data_sets_that_name_files_alike_share_a_cache(tmp_path: Path) -> None:
+    data = write_data(tmp_path / 'data')
+    recipe = make_recipe({'kind': 'warmup'})
+    model = make_model(recipe, data)
+
+    def shown(root: Path, cache: Path | None) -> torch.Tensor:
+        samples = read_samples(root, recipe.data)[:1]
+        read = TrainingData(root, samples, model, recipe.data.cameras, cache=cache)
+        return read[0].clip.vision.patches
+
+    cache = tmp_path / 'cache'
+    first = shown(data, cache)
+    assert torch.equal(shown(data, cache), first)
+    other = Path(shutil.copytree(data, tmp_path / 'other'))
+    picture = other / 'views' / 's0' / 'front' / '2.png'
+    cv2.imwrite(str(picture), 255 - cv2.imread(str(picture)))
+    second = shown(other, cache)
+    assert torch.equal(second, shown(other, None))
+    assert not torch.equal(second, first)
+    # written anew in its place
+    cv2.imwrite(str(picture), np.zeros_like(cv2.imread(str(picture))))
+    assert torch.equal(shown(other, cache), shown(other, None))
+    assert torch.equal(shown(data, cache), first)
