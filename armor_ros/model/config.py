@@ -102,7 +102,9 @@ class PromptConfig:
 
     Each line is joined to the one before by a newline. ``question`` is used when the task has an
     instruction, ``open_question`` when it has none. ``detection_values`` are the words for the
-    classes failure and success in the conditioning line.
+    classes failure and success in the conditioning line. ``account_task``, where it is not empty,
+    asks before the first round what is to be seen; round 0 then quotes the answer as its previous
+    reasoning. That is not in the paper, where round 0 quotes nothing.
     """
 
     system: str = (
@@ -128,6 +130,7 @@ class PromptConfig:
     detection_task: str = 'Please give a Yes/No answer.'
     reasoning_task: str = 'Please give your reasoning.'
     detection_values: tuple[str, ...] = ('No', 'Yes')
+    account_task: str = ''
 
     def __post_init__(self) -> None:
         _check_fields('question', self.question, {'instruction'})

@@ -35,7 +35,8 @@ def diagnose_simply(
         )
         tokens = model.prompts.prefix(episode.task.instruction, seen.views)
         prefix = model.prefill(tokens, seen.vision)
-        return refine(SimplePolicy(model, prefix, settings, lambda: False), settings)
+        policy = SimplePolicy(model, prefix, settings, lambda: False)
+        return refine(policy, settings, first=policy.account())
 
 
 class SimplePolicy:
@@ -52,6 +53,18 @@ class SimplePolicy:
         self._prefix = prefix
         self._settings = settings
         self._should_stop = should_stop
+
+    def account(self) -> PreviousAnswer:
+        """Return what round 0 quotes."""
+        prompts, task = self._model.prompts, self._model.config.prompts.account_task
+        if not task:
+            return PreviousAnswer()
+        numbers = torch.zeros(1, self._settings.max_new_tokens)
+        suffixes = [prompts.free_suffix(task)]
+        told = generate_simply(
+            self._model, self._prefix, suffixes, numbers, 0.0, self._should_stop
+        )
+        return PreviousAnswer(None, prompts.decode(told[0].tokens))
 
     def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
         """Return the label's distribution given each trajectory's previous answer."""

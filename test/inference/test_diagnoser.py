@@ -102,6 +102,36 @@ def test_agrees_with_the_simple_path(
     assert_same_answers(ours, diagnose_simply(model, episode, settings))
 
 
+def asking_for_an_account(model: ArmorModel) -> ArmorModel:
+    prompts = dataclasses.replace(model.config.prompts, account_task='What does the gripper do?')
+    return with_config(model, dataclasses.replace(model.config, prompts=prompts))
+
+
+@pytest.mark.parametrize('mode', list(InputMode))
+def test_round_0_quotes_an_account_where_the_checkpoint_asks_for_one(
+    model: ArmorModel, make_episode: EpisodeMaker, mode: InputMode
+) -> None:
+    settings = dataclasses.replace(QUICK, rounds=2, trajectories=2, input_mode=mode)
+    episode = make_episode(cameras=('front', 'wrist'), seed=3)
+    asking = asking_for_an_account(model)
+    ours = Diagnoser(asking).diagnose(episode, settings)
+    assert_same_answers(ours, diagnose_simply(asking, episode, settings))
+    assert ours.trace != Diagnoser(model).diagnose(episode, settings).trace
+    assert Diagnoser(asking).diagnose(episode, settings).trace == ours.trace
+
+
+def test_an_account_that_time_does_not_suffice_for_is_not_quoted(
+    model: ArmorModel, make_episode: EpisodeMaker
+) -> None:
+    episode = make_episode()
+    late, usual = (
+        Diagnoser(own).diagnose(episode, QUICK, deadline=0.0)
+        for own in (asking_for_an_account(model), model)
+    )
+    assert late.deadline_reached
+    assert late.failure_probability == usual.failure_probability
+
+
 def test_the_agreement_of_an_explanation_is_that_of_the_naive_reference(
     model: ArmorModel, make_episode: EpisodeMaker
 ) -> None:
