@@ -77,14 +77,12 @@ def refine(
     on_detection: OnDetection | None = None,
     out_of_time: Callable[[], bool] | None = None,
     verdict: TextVerdict | None = None,
-    first: PreviousAnswer | None = None,
 ) -> Refinement:
     """
     Run Algorithm 2; rounds are numbered from 0.
 
-    In round 0 no trajectory has a previous answer of its own, all quote ``first``, if anything: so
-    the label's distribution is computed once, and ``on_detection`` is told its failure probability
-    before any explanation is generated. Refinement
+    In round 0 no trajectory has a previous answer, so the label's distribution is computed once
+    and ``on_detection`` is told its failure probability before any explanation is generated. Refinement
     stops when the lowest combined entropy of a round is not below the lowest so far by more than
     ``settings.tolerance``, or after ``settings.rounds`` rounds; or when ``out_of_time`` is true
     after a round, or the policy raises OutOfTime in a later one, which is then left out.
@@ -92,7 +90,7 @@ def refine(
     among those of a round.
     """
     check_settings(settings)
-    previous = [first or PreviousAnswer()] * settings.trajectories
+    previous = [PreviousAnswer()] * settings.trajectories
     lowest = math.inf
     trace: list[Round] = []
     is_late = False

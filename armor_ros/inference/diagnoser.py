@@ -119,8 +119,7 @@ class Diagnoser:
         ``deadline`` is in seconds from now: when it has passed, the answer is the best of the
         rounds that are complete, or round 0 with its texts cut, marked ``deadline_reached``;
         there is always a detection. ``on_detection`` is told round 0's failure probability before
-        any explanation is generated, ``on_round`` the answers of all trajectories after each
-        round.
+        any explanation is, ``on_round`` the answers of all trajectories after each round.
         ``should_stop`` is asked before each step of the decoder and each chunk of the clip.
         ``usual_explanations`` go before those given at construction.
 
@@ -147,15 +146,8 @@ class Diagnoser:
                     prepared = dataclasses.replace(prepared, late_frames=0)
                 drafter = Drafter(self._budget, usual) if self._budget else None
                 policy = ModelPolicy(prepared.prefix, settings, stop, drafter, out_of_time)
-                first = policy.account()
                 outcome = refine(
-                    policy,
-                    settings,
-                    on_round,
-                    on_detection,
-                    out_of_time,
-                    self._text_verdict,
-                    first,
+                    policy, settings, on_round, on_detection, out_of_time, self._text_verdict
                 )
             diagnosis = self._diagnosis(outcome, settings, prepared)
             return self._decision.apply(diagnosis, asked, episode.fps)

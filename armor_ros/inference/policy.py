@@ -40,38 +40,14 @@ class ModelPolicy:
         self._should_stop = should_stop
         self._drafter = drafter
         self._out_of_time = out_of_time
-        self._first = PreviousAnswer()
-
-    def account(self) -> PreviousAnswer:
-        """
-        Return what round 0 quotes: the likeliest account of the clip, where one is asked for.
-
-        The checkpoint's ``PromptConfig.account_task`` asks for it. Nothing is quoted when time
-        runs out before its end.
-        """
-        prompts = self._model.prompts
-        task = self._model.config.prompts.account_task
-        if not task:
-            return self._first
-        try:
-            (told,) = generate(
-                self._prefix,
-                [prompts.free_suffix(task)],
-                torch.zeros(1, self._settings.max_new_tokens, dtype=torch.float64),
-                0.0,
-                self._should_stop,
-                out_of_time=self._check_time,
-            )
-        except OutOfTime:
-            return self._first
-        self._first = PreviousAnswer(None, prompts.decode(told.tokens))
-        return self._first
 
     def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
         """Return the label's distribution given each trajectory's previous answer."""
         if self._should_stop():
             raise Canceled
-        if previous[0] != self._first:
+        if previous[0] == PreviousAnswer():
+            previous = [self._account()] * len(previous)
+        else:
             self._check_time()
         different = list(dict.fromkeys(previous))
         logits = self._detection_logits(different)
@@ -91,6 +67,30 @@ class ModelPolicy:
         if len(different) == len(previous):
             return answers
         return [answers[different.index(answer)] for answer in previous]
+
+    def _account(self) -> PreviousAnswer:
+        """
+        Return what the detection of round 0 quotes: the likeliest account of the clip.
+
+        The checkpoint's ``PromptConfig.account_task`` asks for it. Nothing is quoted without, nor
+        when time runs out before its end.
+        """
+        model, settings = self._model, self._settings
+        task = model.config.prompts.account_task
+        if not task:
+            return PreviousAnswer()
+        try:
+            (told,) = generate(
+                self._prefix,
+                [model.prompts.free_suffix(task)],
+                torch.zeros(1, settings.max_new_tokens, dtype=torch.float64),
+                0.0,
+                self._should_stop,
+                out_of_time=self._check_time,
+            )
+        except OutOfTime:
+            return PreviousAnswer()
+        return PreviousAnswer(None, model.prompts.decode(told.tokens))
 
     def _generate(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Generated]:
         """Sample a text for each previous answer."""

@@ -103,8 +103,8 @@ class PromptConfig:
     Each line is joined to the one before by a newline. ``question`` is used when the task has an
     instruction, ``open_question`` when it has none. ``detection_values`` are the words for the
     classes failure and success in the conditioning line. ``account_task``, where it is not empty,
-    asks before the first round what is to be seen; round 0 then quotes the answer as its previous
-    reasoning. That is not in the paper, where round 0 quotes nothing.
+    asks before the first round what is to be seen; the detection of round 0 then quotes the answer
+    as its previous reasoning. That is not in the paper, where round 0 quotes nothing.
     """
 
     system: str = (

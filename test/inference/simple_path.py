@@ -35,8 +35,7 @@ def diagnose_simply(
         )
         tokens = model.prompts.prefix(episode.task.instruction, seen.views)
         prefix = model.prefill(tokens, seen.vision)
-        policy = SimplePolicy(model, prefix, settings, lambda: False)
-        return refine(policy, settings, first=policy.account())
+        return refine(SimplePolicy(model, prefix, settings, lambda: False), settings)
 
 
 class SimplePolicy:
@@ -54,23 +53,12 @@ class SimplePolicy:
         self._settings = settings
         self._should_stop = should_stop
 
-    def account(self) -> PreviousAnswer:
-        """Return what round 0 quotes."""
-        prompts, task = self._model.prompts, self._model.config.prompts.account_task
-        if not task:
-            return PreviousAnswer()
-        numbers = torch.zeros(1, self._settings.max_new_tokens)
-        suffixes = [prompts.free_suffix(task)]
-        told = generate_simply(
-            self._model, self._prefix, suffixes, numbers, 0.0, self._should_stop
-        )
-        return PreviousAnswer(None, prompts.decode(told[0].tokens))
-
     def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
         """Return the label's distribution given each trajectory's previous answer."""
         if self._should_stop():
             raise Canceled
         model, prefix = self._model, self._prefix
+        previous = [self.account() if each == PreviousAnswer() else each for each in previous]
         suffixes = [model.prompts.detection_suffix(answer) for answer in previous]
         batch = left_pad(suffixes, prefix.next_position, model.prompts.padding_id, model.device)
         seen = torch.ones((len(suffixes), prefix.length), dtype=torch.bool, device=model.device)
@@ -84,6 +72,18 @@ class SimplePolicy:
         shared = prefix.features.expand(len(suffixes), -1, -1)
         logits = model.detection_logits(torch.cat([shared, output.features], dim=1), valid)
         return detections(logits, model.config.head.failure_index)
+
+    def account(self) -> PreviousAnswer:
+        """Return what the detection of round 0 quotes."""
+        prompts, task = self._model.prompts, self._model.config.prompts.account_task
+        if not task:
+            return PreviousAnswer()
+        numbers = torch.zeros(1, self._settings.max_new_tokens)
+        suffixes = [prompts.free_suffix(task)]
+        told = generate_simply(
+            self._model, self._prefix, suffixes, numbers, 0.0, self._should_stop
+        )
+        return PreviousAnswer(None, prompts.decode(told[0].tokens))
 
     def explain(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Explanation]:
         """Return a sampled explanation given each trajectory's previous answer."""

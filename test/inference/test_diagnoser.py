@@ -108,7 +108,7 @@ def asking_for_an_account(model: ArmorModel) -> ArmorModel:
 
 
 @pytest.mark.parametrize('mode', list(InputMode))
-def test_round_0_quotes_an_account_where_the_checkpoint_asks_for_one(
+def test_the_first_detection_quotes_an_account_where_the_checkpoint_asks_for_one(
     model: ArmorModel, make_episode: EpisodeMaker, mode: InputMode
 ) -> None:
     settings = dataclasses.replace(QUICK, rounds=2, trajectories=2, input_mode=mode)
