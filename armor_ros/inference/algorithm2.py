@@ -82,7 +82,7 @@ def refine(
     Run Algorithm 2; rounds are numbered from 0.
 
     In round 0 no trajectory has a previous answer, so the label's distribution is computed once
-    and ``on_detection`` is told its failure probability before any explanation is generated. Refinement
+    and ``on_detection`` is told its failure probability before any explanation is. Refinement
     stops when the lowest combined entropy of a round is not below the lowest so far by more than
     ``settings.tolerance``, or after ``settings.rounds`` rounds; or when ``out_of_time`` is true
     after a round, or the policy raises OutOfTime in a later one, which is then left out.
