@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
@@ -40,17 +41,16 @@ class ModelPolicy:
         self._should_stop = should_stop
         self._drafter = drafter
         self._out_of_time = out_of_time
+        self._account: str | None = None
 
     def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
         """Return the label's distribution given each trajectory's previous answer."""
         if self._should_stop():
             raise Canceled
-        if previous[0] == PreviousAnswer():
-            previous = [self._account()] * len(previous)
-        else:
+        if previous[0] != PreviousAnswer():
             self._check_time()
         different = list(dict.fromkeys(previous))
-        logits = self._detection_logits(different)
+        logits = self._detection_logits(self._with_account(different))
         answers = detections(logits, self._model.config.head.failure_index)
         return [answers[different.index(answer)] for answer in previous]
 
@@ -61,24 +61,30 @@ class ModelPolicy:
             different = list(dict.fromkeys(previous))
         else:
             different = list(previous)
-        generated = self._generate(different, round_index)
+        generated = self._generate(self._with_account(different), round_index)
         decode = self._model.prompts.decode
         answers = [Explanation(decode(text.tokens), text.entropy) for text in generated]
         if len(different) == len(previous):
             return answers
         return [answers[different.index(answer)] for answer in previous]
 
-    def _account(self) -> PreviousAnswer:
-        """
-        Return what the detection of round 0 quotes: the likeliest account of the clip.
+    def _with_account(self, previous: Sequence[PreviousAnswer]) -> list[PreviousAnswer]:
+        """Return the same answers behind the account of the clip, which is asked for once."""
+        if self._account is None:
+            self._account = self._tell()
+        return [dataclasses.replace(answer, account=self._account) for answer in previous]
 
-        The checkpoint's ``PromptConfig.account_task`` asks for it. Nothing is quoted without, nor
-        when time runs out before its end.
+    def _tell(self) -> str:
+        """
+        Return the likeliest account of the clip.
+
+        The checkpoint's ``PromptConfig.account_task`` asks for it. It is empty without, and when
+        time runs out before its end.
         """
         model, settings = self._model, self._settings
         task = model.config.prompts.account_task
         if not task:
-            return PreviousAnswer()
+            return ''
         try:
             (told,) = generate(
                 self._prefix,
@@ -89,8 +95,8 @@ class ModelPolicy:
                 out_of_time=self._check_time,
             )
         except OutOfTime:
-            return PreviousAnswer()
-        return PreviousAnswer(None, model.prompts.decode(told.tokens))
+            return ''
+        return model.prompts.decode(told.tokens)
 
     def _generate(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Generated]:
         """Sample a text for each previous answer."""

@@ -103,8 +103,8 @@ class PromptConfig:
     Each line is joined to the one before by a newline. ``question`` is used when the task has an
     instruction, ``open_question`` when it has none. ``detection_values`` are the words for the
     classes failure and success in the conditioning line. ``account_task``, where it is not empty,
-    asks before the first round what is to be seen; the detection of round 0 then quotes the answer
-    as its previous reasoning. That is not in the paper, where round 0 quotes nothing.
+    asks before the first round what is to be seen; ``account`` is the line in which both tasks of
+    all rounds quote the answer. That is not in the paper, where round 0 quotes nothing.
     """
 
     system: str = (
@@ -125,6 +125,7 @@ class PromptConfig:
         'In the video, the robot is attempting a task. Frames are shown from multiple views '
         '({views}) across timesteps. Did the robot succeed at the subtask?'
     )
+    account: str = 'Given the account is {account}'
     previous_detection: str = 'Given the previous detection is {detection}.'
     previous_reasoning: str = 'Given the previous reasoning is {reasoning}'
     detection_task: str = 'Please give a Yes/No answer.'
@@ -137,6 +138,7 @@ class PromptConfig:
         _check_fields('open_question', self.open_question, set())
         _check_fields('collage_question', self.collage_question, {'instruction', 'views'})
         _check_fields('open_collage_question', self.open_collage_question, {'views'})
+        _check_fields('account', self.account, {'account'})
         _check_fields('previous_detection', self.previous_detection, {'detection'})
         _check_fields('previous_reasoning', self.previous_reasoning, {'reasoning'})
         if len(self.detection_values) != 2:

@@ -26,11 +26,14 @@ class PreviousAnswer:
     """
     What the model said in the round before; both empty before the first round.
 
-    ``failed`` None or ``explanation`` '' leave that conditioning line out (section 4.2).
+    ``failed`` None or ``explanation`` '' leave that conditioning line out (section 4.2). So does
+    an empty ``account``: what the model told of the clip before all rounds, which is the same in
+    each (see ``PromptConfig.account_task``).
     """
 
     failed: bool | None = None
     explanation: str = ''
+    account: str = ''
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,9 @@ class PromptEncoder:
     def _suffix(self, previous: PreviousAnswer, task: str) -> list[int]:
         """Return conditioning lines, the task line and the opening of the model's turn."""
         lines = []
+        account = clean_text(previous.account)
+        if account:
+            lines.append(self._config.account.format(account=account))
         if previous.failed is not None:
             word = self._config.detection_values[0 if previous.failed else 1]
             lines.append(self._config.previous_detection.format(detection=word))

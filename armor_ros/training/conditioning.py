@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,10 +40,15 @@ SFT_REQUEST = (
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is known of a sample: whether the task failed, and why, '' if not explained."""
+    """
+    What is known of a sample: whether the task failed, and why, '' if not explained.
+
+    ``account`` is what the model told of the clip before, which all of its prompts quote.
+    """
 
     failed: bool
     explanation: str = ''
+    account: str = ''
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +227,18 @@ def ask(
 def _label(
     prompts: PromptEncoder, truth: Truth, previous: PreviousAnswer, index: int = 0
 ) -> Branch:
-    suffix = tuple(prompts.detection_suffix(previous))
+    suffix = tuple(prompts.detection_suffix(_behind(truth, previous)))
     return Branch(suffix, failed=truth.failed, round=index)
 
 
 def _explanation(
     prompts: PromptEncoder, truth: Truth, previous: PreviousAnswer, index: int = 0
 ) -> Branch:
-    suffix = tuple(prompts.reasoning_suffix(previous))
+    suffix = tuple(prompts.reasoning_suffix(_behind(truth, previous)))
     answer = tuple(prompts.explanation_tokens(truth.explanation))
     return Branch(suffix, answer=answer, round=index)
+
+
+def _behind(truth: Truth, previous: PreviousAnswer) -> PreviousAnswer:
+    """Return what is quoted behind the account of the clip, unless it has one of its own."""
+    return previous if previous.account else dataclasses.replace(previous, account=truth.account)

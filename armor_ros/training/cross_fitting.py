@@ -128,7 +128,7 @@ def _answer(
             {
                 'sample': sample.id,
                 'epoch': epoch,
-                'rounds': [[answer.failed, answer.explanation] for answer in answers],
+                'rounds': [dataclasses.astuple(answer) for answer in answers],
             }
             for sample, (_, epoch), answers in zip(samples, turns, history, strict=True)
         ]

@@ -92,12 +92,14 @@ class ModelRecipe:
     What training starts from: ``checkpoint``, a folder or a hub model; else ``random`` weights.
 
     ``config`` is that of the new checkpoint, where it starts from random weights or from a plain
-    backbone; a checkpoint of ours keeps its own.
+    backbone; a checkpoint of ours keeps its own, but for ``account_task``, which replaces that of
+    its prompts where it is not None.
     """
 
     checkpoint: str = ''
     random: RandomModel | None = None
     config: ArmorConfig = field(default_factory=ArmorConfig)
+    account_task: str | None = None
 
     def __post_init__(self) -> None:
         if bool(self.checkpoint) == (self.random is not None):
@@ -160,6 +162,11 @@ class PhaseRecipe:
     def asks_state(self) -> bool:
         """Whether vision tokens are asked for the simulator's state."""
         return self.kind == 'perception' or self.auxiliary > 0
+
+    @property
+    def quotes_accounts(self) -> bool:
+        """Whether its prompts quote what was told of the clips before it, if that is asked for."""
+        return self.kind in ('warmup', 'expert')
 
     @property
     def asks_facts(self) -> bool:

@@ -9,6 +9,7 @@ is not generated. Nothing here has a gradient.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,9 @@ def rollout(
     seed: int,
 ) -> list[list[PreviousAnswer]]:
     """
-    Return for each clip what its prompts quote in rounds 0 to T - 1; nothing in round 0.
+    Return for each clip what its prompts quote in rounds 0 to T - 1.
+
+    In round 0 that is nothing but the account, where the checkpoint asks for one.
 
     ``names`` are the samples' ids: a clip's answers depend on its name, the seed and the weights,
     never on the clips beside it. The model answers in eval mode, and is then as it was.
@@ -55,13 +58,14 @@ def rollout(
     model.eval()
     try:
         policy = BatchPolicy(model, clips)
-        previous = [PreviousAnswer()] * len(clips)
+        previous = policy.told(settings.max_new_tokens)
         history = [previous]
         for index in range(settings.rounds - 1):
             failed = policy.labels(previous, names, settings, seed, index)
             texts = policy.explanations(previous, names, settings, seed, index)
             previous = [
-                PreviousAnswer(label, text) for label, text in zip(failed, texts, strict=True)
+                dataclasses.replace(before, failed=label, explanation=text)
+                for before, label, text in zip(previous, failed, texts, strict=True)
             ]
             history.append(previous)
     finally:
@@ -83,6 +87,13 @@ def say(model: ArmorModel, clips: Sequence[Clip], suffix: Sequence[int], limit: 
 
 
 @torch.no_grad()
+def tell(model: ArmorModel, clips: Sequence[Clip], limit: int) -> list[str]:
+    """Return an account of each clip in up to ``limit`` tokens; '' where none is asked for."""
+    task = model.config.prompts.account_task
+    return say(model, clips, model.prompts.free_suffix(task), limit) if task else [''] * len(clips)
+
+
+@torch.no_grad()
 def propose(
     model: ArmorModel,
     clips: Sequence[Clip],
@@ -100,9 +111,9 @@ def propose(
     trained = model.training
     model.eval()
     found = [''] * len(clips)
-    previous = [PreviousAnswer()] * len(clips)
     try:
         policy = BatchPolicy(model, clips)
+        previous = policy.told(settings.max_new_tokens)
         for index in range(tries):
             texts = policy.explanations(previous, names, settings, 0, index)
             for place, text in enumerate(texts):
@@ -175,6 +186,15 @@ class BatchPolicy:
         )
         self._run_late(hidden, positions.to(model.device), self._valid)
         self._cache.length = longest
+
+    def told(self, limit: int) -> list[PreviousAnswer]:
+        """Return what is quoted before any answer: the account, where one is asked for."""
+        task, clips = self._model.config.prompts.account_task, len(self._next)
+        if not task:
+            return [PreviousAnswer()] * clips
+        suffixes = [self._model.prompts.free_suffix(task)] * clips
+        accounts = self.texts(suffixes, torch.zeros(clips, limit), 0.0)
+        return [PreviousAnswer(account=account) for account in accounts]
 
     def labels(
         self,

@@ -53,11 +53,13 @@ class Sampled:
     """
     What a phase learns from beside the data set.
 
-    ``explanations`` are those of samples that have none of their own, by sample; ``history`` is
-    what an online phase quotes, None where the model in training is asked.
+    ``explanations`` are those of samples that have none of their own, ``accounts`` are what was
+    told of the clips, both by sample; ``history`` is what an online phase quotes, None where the
+    model in training is asked.
     """
 
     explanations: Mapping[str, str] = field(default_factory=dict)
+    accounts: Mapping[str, str] = field(default_factory=dict)
     history: History | None = None
 
 
@@ -69,6 +71,11 @@ def sampled_file(run: Path, name: str) -> Path:
 def explanations_file(run: Path, phase: int) -> Path:
     """Return the file of explanations that were verified before a phase."""
     return sampled_file(run, f'phase-{phase}-explanations')
+
+
+def accounts_file(run: Path, phase: int) -> Path:
+    """Return the file of what the model told of the clips before a phase."""
+    return sampled_file(run, f'phase-{phase}-accounts')
 
 
 def fold_file(run: Path, phase: int, fold: int) -> Path:
@@ -143,7 +150,7 @@ def read_history(run: Path, plan: PhasePlan) -> History:
     answers: dict[tuple[str, int], list[PreviousAnswer]] = {}
     for fold in range(plan.phase.folds):
         for line in read_sampled(fold_file(run, plan.index, fold)):
-            rounds = [PreviousAnswer(failed, text) for failed, text in line['rounds']]
+            rounds = [PreviousAnswer(*answer) for answer in line['rounds']]
             answers[line['sample'], line['epoch']] = rounds
     wanted = len(plan.chosen) * plan.passes
     if len(answers) != wanted:

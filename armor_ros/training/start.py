@@ -39,6 +39,10 @@ def starting_model(
         model = _random_model(recipe, recipe.model.random, texts)
     else:
         model = _without_calibration(_loaded_model(recipe, device))
+    task = recipe.model.account_task
+    if task is not None:
+        prompts = dataclasses.replace(model.config.prompts, account_task=task)
+        model = with_config(model, dataclasses.replace(model.config, prompts=prompts))
     if recipe.lora is not None:
         add_adapters(model, recipe.lora, recipe.seed)
     return model.eval()

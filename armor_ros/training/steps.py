@@ -31,7 +31,7 @@ from armor_ros.training.conditioning import (
 from armor_ros.training.forward import PackedForward
 from armor_ros.training.packing import Branch, Clip, PackedBatch, PackedSample, pack
 from armor_ros.training.recipe import PhaseRecipe
-from armor_ros.training.rollout import RolloutSettings, propose, rollout, say
+from armor_ros.training.rollout import RolloutSettings, propose, rollout, say, tell
 from armor_ros.training.sampled import Sampled
 from armor_ros.training.samples import TrainingSample
 from armor_ros.training.sharding import gathered
@@ -161,7 +161,8 @@ class BatchMaker:
     def _truth(self, sample: TrainingSample) -> Truth:
         """Return what is known of a sample, with a sampled explanation where it has no other."""
         explanation = sample.truth.explanation or self._sampled.explanations.get(sample.id, '')
-        return dataclasses.replace(sample.truth, explanation=explanation)
+        account = self._sampled.accounts.get(sample.id, '')
+        return dataclasses.replace(sample.truth, explanation=explanation, account=account)
 
     def _online(
         self, samples: Sequence[TrainingSample], epochs: Sequence[int]
@@ -245,6 +246,11 @@ class TrainingModule(nn.Module):
         """Return the likeliest texts behind a prompt (see ``say``)."""
         with gathered(self):
             return say(self.model, clips, suffix, limit)
+
+    def tell(self, clips: Sequence[Clip], limit: int) -> list[str]:
+        """Return the model's accounts of clips (see ``tell``)."""
+        with gathered(self):
+            return tell(self.model, clips, limit)
 
     def forward(self, batch: MicroBatch, *, speaks: bool = False) -> LossSums:
         """

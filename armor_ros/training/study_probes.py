@@ -14,7 +14,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import torch
 from armor_ros.datasets.manifest import Sample, read_manifest, write_whole
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint
-from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.rollout import BatchPolicy
@@ -143,27 +142,33 @@ def _ask(
 ) -> list[dict[str, Any]]:
     """Return the answers about a batch; see ``Probe``."""
     policy = BatchPolicy(model, [sample.clip for sample in samples])
-    nothing = [PreviousAnswer()] * len(samples)
+    nothing = policy.told(limit)
     alone = policy.failure_probabilities(nothing)
     said = [probability >= 0.5 for probability in alone]
     texts = policy.likeliest(nothing, limit)
-    own = policy.likeliest([PreviousAnswer(failed) for failed in said], limit)
-    opposite = policy.likeliest([PreviousAnswer(not failed) for failed in said], limit)
-    given_own = policy.failure_probabilities([PreviousAnswer(None, text) for text in texts])
-    given = {
-        failed: policy.failure_probabilities(
-            [PreviousAnswer(None, _other(sample, others, failed)) for sample in samples]
+
+    def given_label(labels: Sequence[bool]) -> list[str]:
+        pairs = zip(nothing, labels, strict=True)
+        return policy.likeliest([replace(told, failed=failed) for told, failed in pairs], limit)
+
+    def given_texts(quoted: Sequence[str]) -> list[float]:
+        pairs = zip(nothing, quoted, strict=True)
+        return policy.failure_probabilities(
+            [replace(told, explanation=text) for told, text in pairs]
         )
+
+    given = {
+        failed: given_texts([_other(sample, others, failed) for sample in samples])
         for failed in (True, False)
     }
     columns: dict[str, Sequence[Any]] = {
         'probability': alone,
-        'probability_own': given_own,
+        'probability_own': given_texts(texts),
         'probability_failure': given[True],
         'probability_success': given[False],
         'explanation': texts,
-        'given_own': own,
-        'given_opposite': opposite,
+        'given_own': given_label(said),
+        'given_opposite': given_label([not failed for failed in said]),
     }
     return [
         {name: values[place] for name, values in columns.items()} for place in range(len(samples))

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.training.accounts import told_accounts
 from armor_ros.training.auxiliary import StateHead
 from armor_ros.training.kept_vision import tower_digest, with_embeddings
 from armor_ros.training.optimization import freeze_for, make_accelerator, make_optimizer
@@ -22,6 +23,7 @@ from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.sampled import (
     Sampled,
     SamplingReport,
+    accounts_file,
     explanations_file,
     fold_file,
     read_history,
@@ -171,29 +173,41 @@ class Trainer:
 
     def _sample(self, plan: PhasePlan, first: int) -> Sampled:
         """Return what a phase learns from beside the data; ask for what is not kept already."""
-        phase = plan.phase
+        phase, output = plan.phase, self._output
         explanations: dict[str, str] = {}
-        files = [fold_file(self._output, plan.index, fold) for fold in range(phase.folds)]
-        history = read_history(self._output, plan) if phase.folds else None
+        accounts: dict[str, str] = {}
+        files = [fold_file(output, plan.index, fold) for fold in range(phase.folds)]
+        history = read_history(output, plan) if phase.folds else None
         if phase.verified:
-            file = explanations_file(self._output, plan.index)
-            if first and not file.is_file():
-                raise ArmorError(
-                    f'{file} is missing, from which the phase has learned; remove {self._output} '
-                    'to begin anew'
-                )
+            file = self._sampling_file(explanations_file(output, plan.index), first)
             explanations = verified_explanations(
                 self.accelerator, self.module, self._data, plan, file, self._pause
             )
             files.append(file)
+        if phase.quotes_accounts and self._model.config.prompts.account_task:
+            file = self._sampling_file(accounts_file(output, plan.index), first)
+            accounts = told_accounts(
+                self.accelerator, self.module, self._data, plan, file, self._pause
+            )
+            files.append(file)
         if files and not first:
-            kept = sum(map(bool, explanations.values()))
             answers = len(plan.chosen) * plan.passes if phase.folds else 0
+            answers += len(accounts)
+            kept = sum(map(bool, explanations.values()))
             seconds = sum(map(sampling_seconds, files))
             self._on_sampling(
                 SamplingReport(plan.index, 0, len(explanations) + answers, kept + answers, seconds)
             )
-        return Sampled(explanations, history)
+        return Sampled(explanations, accounts, history)
+
+    def _sampling_file(self, file: Path, first: int) -> Path:
+        """Return where a phase keeps what it sampled; ArmorError when it learned from it, gone."""
+        if first and not file.is_file():
+            raise ArmorError(
+                f'{file} is missing, from which the phase has learned; remove {self._output} to '
+                'begin anew'
+            )
+        return file
 
     def _explained(self, plan: PhasePlan, sampled: Sampled) -> PhasePlan:
         """Return the plan with sampled explanations counted, to spread them over its batches."""

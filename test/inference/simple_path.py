@@ -9,6 +9,7 @@ keep their place in the batch to the end, and nothing is streamed, drafted or le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -58,8 +59,7 @@ class SimplePolicy:
         if self._should_stop():
             raise Canceled
         model, prefix = self._model, self._prefix
-        previous = [self.account() if each == PreviousAnswer() else each for each in previous]
-        suffixes = [model.prompts.detection_suffix(answer) for answer in previous]
+        suffixes = [model.prompts.detection_suffix(self.after(answer)) for answer in previous]
         batch = left_pad(suffixes, prefix.next_position, model.prompts.padding_id, model.device)
         seen = torch.ones((len(suffixes), prefix.length), dtype=torch.bool, device=model.device)
         valid = torch.cat([seen, batch.valid], dim=1)
@@ -73,17 +73,17 @@ class SimplePolicy:
         logits = model.detection_logits(torch.cat([shared, output.features], dim=1), valid)
         return detections(logits, model.config.head.failure_index)
 
-    def account(self) -> PreviousAnswer:
-        """Return what the detection of round 0 quotes."""
+    def after(self, answer: PreviousAnswer) -> PreviousAnswer:
+        """Return an answer behind the account of the clip."""
         prompts, task = self._model.prompts, self._model.config.prompts.account_task
         if not task:
-            return PreviousAnswer()
+            return answer
         numbers = torch.zeros(1, self._settings.max_new_tokens)
         suffixes = [prompts.free_suffix(task)]
         told = generate_simply(
             self._model, self._prefix, suffixes, numbers, 0.0, self._should_stop
         )
-        return PreviousAnswer(None, prompts.decode(told[0].tokens))
+        return replace(answer, account=prompts.decode(told[0].tokens))
 
     def explain(self, previous: Sequence[PreviousAnswer], round_index: int) -> list[Explanation]:
         """Return a sampled explanation given each trajectory's previous answer."""
@@ -97,7 +97,7 @@ class SimplePolicy:
         generated = generate_simply(
             self._model,
             self._prefix,
-            [prompts.reasoning_suffix(answer) for answer in previous],
+            [prompts.reasoning_suffix(self.after(answer)) for answer in previous],
             numbers,
             settings.temperature,
             self._should_stop,

@@ -13,6 +13,7 @@ from armor_ros.inference.engine import Engine
 from armor_ros.inference.policy import ModelPolicy
 from armor_ros.inference.sampling import uniforms
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.checkpoint import with_config
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.packing import Clip
 from armor_ros.training.rollout import RolloutSettings, rollout
@@ -42,11 +43,17 @@ def engine_answers(model: ArmorModel, clip: Clip, rounds: int) -> list[PreviousA
     return answers
 
 
+@pytest.mark.parametrize('account_task', ['', 'What does the gripper do?'])
 def test_answers_are_those_of_inference(
-    model: ArmorModel, monkeypatch: pytest.MonkeyPatch
+    model: ArmorModel, monkeypatch: pytest.MonkeyPatch, account_task: str
 ) -> None:
+    prompts = dataclasses.replace(model.config.prompts, account_task=account_task)
+    model = with_config(model, dataclasses.replace(model.config, prompts=prompts))
     clips = make_clips(model)
-    found = rollout(model, clips, NAMES, SETTINGS, SEED)
+    found = [
+        [dataclasses.replace(answer, account='') for answer in answers]
+        for answers in rollout(model, clips, NAMES, SETTINGS, SEED)
+    ]
     for clip, name, answers in zip(clips, NAMES, found, strict=True):
         monkeypatch.setattr(
             policy_module,
