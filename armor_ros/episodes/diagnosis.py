@@ -164,7 +164,8 @@ class Diagnosis:
     ``deadline_reached`` says that this is the best answer that there was when time ran out.
     ``frame_stride`` n says that the clip was too long for the memory set aside, so that only
     every n-th pair of frames, and the last, was looked at. ``late_frames`` counts the frames that
-    had been streamed too late, or not at all, to be encoded before the episode ended.
+    had been streamed too late, or not at all, to be encoded before the episode ended. ``account``
+    is what the model told of the clip before it judged, '' where the checkpoint is not asked to.
     """
 
     verdict: Verdict
@@ -182,6 +183,7 @@ class Diagnosis:
     deadline_reached: bool = False
     frame_stride: int = 1
     late_frames: int = 0
+    account: str = ''
 
     @property
     def rounds(self) -> int:

@@ -133,6 +133,7 @@ class Prediction:
             'explanation': (diagnosis.explanation if diagnosis else '')
             if answer is None
             else answer.explanation,
+            'account': diagnosis.account if diagnosis else '',
             'rounds': diagnosis.rounds if diagnosis else 0,
             'trajectories': diagnosis.settings.trajectories if diagnosis else 0,
             'temperature': diagnosis and diagnosis.settings.temperature,

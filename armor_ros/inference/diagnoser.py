@@ -149,7 +149,7 @@ class Diagnoser:
                 outcome = refine(
                     policy, settings, on_round, on_detection, out_of_time, self._text_verdict
                 )
-            diagnosis = self._diagnosis(outcome, settings, prepared)
+            diagnosis = self._diagnosis(outcome, policy.account, settings, prepared)
             return self._decision.apply(diagnosis, asked, episode.fps)
 
         try:
@@ -259,7 +259,11 @@ class Diagnoser:
         return lambda: self._clock() >= end
 
     def _diagnosis(
-        self, outcome: Refinement, settings: RefinementSettings, prepared: Prepared
+        self,
+        outcome: Refinement,
+        account: str,
+        settings: RefinementSettings,
+        prepared: Prepared,
     ) -> Diagnosis:
         """Report the selected answer with everything that led to it."""
         return dataclasses.replace(
@@ -267,6 +271,7 @@ class Diagnoser:
             deadline_reached=outcome.deadline_reached,
             frame_stride=prepared.frame_stride,
             late_frames=prepared.late_frames,
+            account=account,
         )
 
 

@@ -43,6 +43,11 @@ class ModelPolicy:
         self._out_of_time = out_of_time
         self._account: str | None = None
 
+    @property
+    def account(self) -> str:
+        """What the prompts quote of the clip; empty before the first question."""
+        return self._account or ''
+
     def detect(self, previous: Sequence[PreviousAnswer]) -> list[Detection]:
         """Return the label's distribution given each trajectory's previous answer."""
         if self._should_stop():

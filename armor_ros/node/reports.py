@@ -114,6 +114,8 @@ def _extra(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         extra.append(('frame_stride', str(diagnosis.frame_stride)))
     if diagnosis.late_frames > FRAMES_AT_THE_END:
         extra.append(('late_frames', str(diagnosis.late_frames)))
+    if diagnosis.account:
+        extra.append(('account', diagnosis.account[:MAX_TEXT_LENGTH]))
     return extra
 
 

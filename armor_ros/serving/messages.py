@@ -24,7 +24,7 @@ from armor_ros.episodes.diagnosis import (
 from armor_ros.episodes.episode import CameraEvidence
 from armor_ros.episodes.task import TaskEvent
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_BYTES = MAX_FRAME_BYTES + 1024 * 1024
 MAX_FRAMES_PER_CLIP = 65_536

@@ -40,8 +40,16 @@ KEYS = (
     *('label', 'label_source', 'label_weak', 'label_explanation'),
     *('verdict', 'status', 'status_text', 'disagrees_with_status', 'failure_probability'),
     *('calibrated', 'target_error', 'detection_entropy', 'explanation_entropy'),
-    *('combined_entropy', 'explanation', 'rounds', 'trajectories', 'temperature'),
-    *('frame_stride', 'deadline_reached', 'trace', 'selected', 'model', 'config_hash'),
+    *('combined_entropy', 'explanation', 'account', 'rounds', 'trajectories'),
+    *(
+        'temperature',
+        'frame_stride',
+        'deadline_reached',
+        'trace',
+        'selected',
+        'model',
+        'config_hash',
+    ),
     *('settings', 'unparsable', 'raw_answers'),
     *('clip_start_ns', 'clip_end_ns', 'truncated', 'cameras', 'evidence', 'timing'),
 )

@@ -117,7 +117,10 @@ def test_all_rounds_quote_an_account_where_the_checkpoint_asks_for_one(
     asking = asking_for_an_account(model)
     ours = Diagnoser(asking).diagnose(episode, settings)
     assert_same_answers(ours, diagnose_simply(asking, episode, settings))
-    assert ours.trace != Diagnoser(model).diagnose(episode, settings).trace
+    plain = Diagnoser(model).diagnose(episode, settings)
+    assert ours.trace != plain.trace
+    assert ours.account
+    assert plain.account == ''
     assert Diagnoser(asking).diagnose(episode, settings).trace == ours.trace
 
 

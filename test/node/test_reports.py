@@ -77,6 +77,7 @@ def test_what_is_unusual_about_a_diagnosis_is_said() -> None:
         'deadline_reached': 'true',
         'frame_stride': '4',
     }
+    assert extra_of(account='takes the red can') == {**usual, 'account': 'takes the red can'}
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,7 @@ def _entry(
         'words': _short(line.get('explanation_entropy')),
         'doubt': _short(line.get('combined_entropy')),
         'explanation': _cut(line.get('explanation'), limit),
+        'account': _cut(line.get('account'), limit),
         'rounds': _rounds(line, limit // 4),
         'seconds': _short(timing.get('inference_seconds')),
         'cameras': _cameras(line),

@@ -112,6 +112,7 @@ function card(task) {
   const add = (name, text) => text && made.append(
     element('p', {}, element('b', {}, `${name}: `), element('span', { dir: 'auto' }, text)));
   add('It says', task.explanation);
+  add('It saw', task.account);
   add('Reference', task.reference);
   add('Robot’s message', task.robot_said);
   add('Why there is no answer', task.status_text || (task.unparsable ? 'the answer cannot be read' : ''));
