@@ -4,8 +4,9 @@ Accounts of the clips that a phase learns from, as the model itself tells them b
 
 A checkpoint with ``PromptConfig.account_task`` says what it sees before it judges, and both tasks
 quote that. So do the prompts of the phases that ask for labels and explanations: what is quoted
-has the mistakes that the model makes at work. An online phase does not need this, since the policy
-gives its account in each rollout.
+has the mistakes that the model makes at work. In an online phase each rollout has an account of
+its own. In all of them these here are asked for again, so that the model does not forget how to
+tell (see ``account_branches``).
 """
 
 from __future__ import annotations

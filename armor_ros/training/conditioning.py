@@ -24,6 +24,9 @@ _LABELLED_FACTS = 3
 _TRUE_FACTS = 2
 _FACT_WORDS = {True: 'yes', False: 'no'}
 
+# How often an account is asked for again.
+_RETOLD = 0.25
+
 THING_ASKED_FOR = 'the thing asked for'
 PLACE_ASKED_FOR = 'above the place asked for'
 """What an instruction names, where it is not called by its name; see ``Facts``."""
@@ -199,6 +202,21 @@ def online_branches(
         for index, previous in enumerate(history)
         for branch in ask(prompts, truth, previous, index)
     ]
+
+
+def account_branches(
+    prompts: PromptEncoder, request: str, account: str, rng: random.Random
+) -> list[Branch]:
+    """
+    Return, for one turn in four, the question for an account as it was told before.
+
+    What a model is not asked for it forgets: after four epochs of labels and explanations alone,
+    one that had told stories told explanations in their place. Its own words keep it as it was.
+    """
+    if not account or rng.random() >= _RETOLD:
+        return []
+    words = tuple(prompts.explanation_tokens(account))
+    return [Branch(tuple(prompts.free_suffix(request)), answer=words)]
 
 
 def sft_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:

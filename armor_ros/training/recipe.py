@@ -13,7 +13,7 @@ from armor_ros.model.config import ArmorConfig
 
 PhaseKind = Literal['perception', 'facts', 'warmup', 'expert', 'online', 'sft']
 Conditioning = Literal['paper', 'mixed', 'contrast']
-# Phases that ask for explanations, and so can learn from sampled ones.
+# Phases that ask for labels and explanations, and so can learn from sampled ones.
 _EXPLAINING = ('warmup', 'expert', 'online')
 
 
@@ -164,9 +164,9 @@ class PhaseRecipe:
         return self.kind == 'perception' or self.auxiliary > 0
 
     @property
-    def quotes_accounts(self) -> bool:
-        """Whether its prompts quote what was told of the clips before it, if that is asked for."""
-        return self.kind in ('warmup', 'expert')
+    def tells_accounts(self) -> bool:
+        """Whether the clips are told of before it, where the model is asked to."""
+        return self.kind in _EXPLAINING
 
     @property
     def asks_facts(self) -> bool:

@@ -20,6 +20,7 @@ from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.auxiliary import StateHead
 from armor_ros.training.conditioning import (
     Truth,
+    account_branches,
     contrast_branches,
     expert_branches,
     fact_branches,
@@ -110,8 +111,8 @@ class BatchMaker:
             ]
         packed = pack(
             [
-                PackedSample(sample.clip, tuple(own))
-                for sample, own in zip(samples, branches, strict=True)
+                PackedSample(sample.clip, (*own, *self._retold(sample, epoch)))
+                for sample, own, epoch in zip(samples, branches, epochs, strict=True)
             ]
         )
         states: tuple[StateTargets, ...] = ()
@@ -158,10 +159,19 @@ class BatchMaker:
             facts = dataclasses.replace(facts, compared=())
         return fact_branches(self._model.prompts, facts, rng)
 
+    def _retold(self, sample: TrainingSample, epoch: int) -> list[Branch]:
+        """Return the question for what was told of a clip before, unless the state tells."""
+        if self._phase.asks_facts:
+            return []
+        rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/account')
+        task = self._model.config.prompts.account_task
+        account = self._sampled.accounts.get(sample.id, '')
+        return account_branches(self._model.prompts, task, account, rng)
+
     def _truth(self, sample: TrainingSample) -> Truth:
         """Return what is known of a sample, with a sampled explanation where it has no other."""
         explanation = sample.truth.explanation or self._sampled.explanations.get(sample.id, '')
-        account = self._sampled.accounts.get(sample.id, '')
+        account = self._sampled.accounts.get(sample.id, '') or sample.truth.account
         return dataclasses.replace(sample.truth, explanation=explanation, account=account)
 
     def _online(

@@ -184,7 +184,7 @@ class Trainer:
                 self.accelerator, self.module, self._data, plan, file, self._pause
             )
             files.append(file)
-        if phase.quotes_accounts and self._model.config.prompts.account_task:
+        if phase.tells_accounts and self._model.config.prompts.account_task:
             file = self._sampling_file(accounts_file(output, plan.index), first)
             accounts = told_accounts(
                 self.accelerator, self.module, self._data, plan, file, self._pause

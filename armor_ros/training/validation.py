@@ -17,7 +17,6 @@ from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.conditioning import SFT_REQUEST, Truth
 from armor_ros.training.kept_vision import with_embeddings
 from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
-from armor_ros.training.sampled import Sampled
 from armor_ros.training.samples import TrainingData, TrainingSample
 from armor_ros.training.schedule import PhasePlan
 from armor_ros.training.steps import BatchMaker, TrainingModule, rollout_settings
@@ -77,14 +76,12 @@ class Validation:
         accelerator = self._accelerator
         trained = module.training
         wrapped.eval()
-        phase = _question(plan.phase)
+        maker = BatchMaker(module.model, _question(plan.phase), (), '')
         totals = torch.zeros(7, device=accelerator.device)
         for indices, weight in self._shares():
             with accelerator.autocast():
                 samples = [self._sample(module, index) for index in indices]
-                maker = BatchMaker(
-                    module.model, phase, (), '', sampled=_told(module, phase, samples)
-                )
+                samples = _told(module, plan.phase, samples)
                 batch = maker.make(samples, [0] * len(indices))
                 sums = wrapped(batch.to(accelerator.device), speaks=True)
             losses = torch.stack([sums.detection, sums.language, sums.auxiliary])
@@ -125,14 +122,16 @@ class Validation:
 
 
 def _told(
-    module: TrainingModule, phase: PhaseRecipe, samples: Sequence[TrainingSample]
-) -> Sampled:
-    """Return the accounts of clips, where they are quoted."""
-    if not phase.quotes_accounts:
-        return Sampled()
+    module: TrainingModule, phase: PhaseRecipe, samples: list[TrainingSample]
+) -> list[TrainingSample]:
+    """Return samples with the model's accounts of them, where it is asked for some."""
+    if not phase.tells_accounts:
+        return samples
     accounts = module.tell([sample.clip for sample in samples], phase.max_new_tokens)
-    names = [sample.id for sample in samples]
-    return Sampled(accounts=dict(zip(names, accounts, strict=True)))
+    return [
+        dataclasses.replace(sample, truth=dataclasses.replace(sample.truth, account=account))
+        for sample, account in zip(samples, accounts, strict=True)
+    ]
 
 
 def _answers(

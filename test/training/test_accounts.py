@@ -21,6 +21,7 @@ from armor_ros.model.checkpoint import save_checkpoint, with_config
 from armor_ros.model.prompts import PreviousAnswer, PromptEncoder
 from armor_ros.training.conditioning import (
     Truth,
+    account_branches,
     contrast_branches,
     expert_branches,
     mixed_branches,
@@ -28,10 +29,12 @@ from armor_ros.training.conditioning import (
     warmup_branches,
 )
 from armor_ros.training.packing import Branch
-from armor_ros.training.recipe import ModelRecipe
+from armor_ros.training.recipe import ModelRecipe, PhaseKind, PhaseRecipe
 from armor_ros.training.rollout import RolloutSettings, rollout, say, tell
-from armor_ros.training.sampled import SamplingReport, accounts_file
+from armor_ros.training.sampled import Sampled, SamplingReport, accounts_file
+from armor_ros.training.samples import TrainingSample
 from armor_ros.training.start import starting_model
+from armor_ros.training.steps import BatchMaker
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.validation import Trial
 
@@ -71,6 +74,42 @@ def test_whatever_is_asked_quotes_the_account_first(
         made = branches(prompts, random.Random(seed))
         assert made
         assert {branch.suffix[: len(line)] for branch in made} == {line}
+
+
+def test_an_account_is_asked_for_again_now_and_then(model: ArmorModel) -> None:
+    prompts = model.prompts
+    asked = [
+        account_branches(prompts, TASK, 'takes the can', random.Random(seed))
+        for seed in range(400)
+    ]
+    expected = Branch(
+        tuple(prompts.free_suffix(TASK)), answer=tuple(prompts.explanation_tokens('takes the can'))
+    )
+    assert all(branches in ([], [expected]) for branches in asked)
+    # 100 expected, with a deviation of 9
+    assert 70 < sum(map(len, asked)) < 130
+    assert account_branches(prompts, TASK, '', random.Random(1)) == []
+
+
+@pytest.mark.parametrize('kind', ['warmup', 'online'])
+def test_phases_ask_again_for_what_was_told(model: ArmorModel, kind: PhaseKind) -> None:
+    own = asking(model)
+    samples = [
+        TrainingSample(f's{number}', clip, Truth(False))
+        for number, clip in enumerate(make_clips(model) * 6)
+    ]
+    accounts = {sample.id: 'takes the can' for sample in samples}
+    phase = PhaseRecipe(kind, rounds=1, max_new_tokens=4)
+    counts = [
+        len(
+            BatchMaker(own, phase, (), 'seed', sampled=sampled)
+            .make(samples, [0] * len(samples))
+            .packed.reasonings
+        )
+        for sampled in (Sampled(), Sampled(accounts=accounts))
+    ]
+    assert counts[0] == 0
+    assert 0 < counts[1] < len(samples) / 2
 
 
 def test_all_rounds_of_a_rollout_quote_the_account(model: ArmorModel) -> None:
@@ -129,7 +168,7 @@ def test_phases_learn_behind_what_the_model_told_before(
     tmp_path: Path,
 ) -> None:
     output, weights, reports = uninterrupted
-    assert [(r.phase, r.asked, r.kept) for r in reports] == [(0, 8, 8), (1, 8, 8)]
+    assert [(r.phase, r.asked, r.kept) for r in reports] == [(0, 8, 8), (1, 8, 8), (2, 8, 8)]
     lines = [
         [json.loads(line) for line in accounts_file(output, phase).read_text().splitlines()]
         for phase in (0, 1)
