@@ -31,6 +31,8 @@ DEFAULT_PORT = 7070
 # A checkpoint that cannot be loaded now may be mounted, or fit into memory, later.
 RELOAD_SECONDS = 30.0
 MAX_SOCKET_PATH = 100
+# Asleep at once with any OpenMP, after a look of some microseconds with GNU's, which torch brings.
+_WAITING = {'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '1000'}
 
 # The directory of this package goes last, after the other interpreter's own packages; the
 # working directory is left out.
@@ -100,7 +102,7 @@ class ManagedInference:
             endpoint = Endpoint(unix=str(Path(self._directory.name) / 'socket'))
             command = make_command or (lambda path: server_command(settings, path))
             self._supervisor = InferenceSupervisor(
-                command(endpoint.unix), log, log, backoff=backoff
+                command(endpoint.unix), log, log, environment=_patience(), backoff=backoff
             )
         self.client = InferenceClient(
             endpoint,
@@ -177,6 +179,16 @@ class ManagedInference:
     def _kill(self, reason: str) -> None:
         if self._supervisor is not None:
             self._supervisor.kill(reason)
+
+
+def _patience() -> dict[str, str]:
+    """
+    Return how threads of the process wait for each other, where the environment does not say.
+
+    By default they spin, which takes from other programs the cores that these threads wait for:
+    on two cores of which one was busy, a task that takes a second took half a minute.
+    """
+    return {name: os.environ.get(name, value) for name, value in _WAITING.items()}
 
 
 def server_command(settings: ServerSettings, unix_path: str) -> list[str]:

@@ -151,6 +151,17 @@ def test_the_last_death_explains_why_the_model_is_not_ready(make_managed, events
     assert 'ZeroDivisionError' in answer.text
 
 
+def test_threads_do_not_take_from_others_the_cores_they_wait_for(make_managed, monkeypatch):
+    monkeypatch.setenv('GOMP_SPINCOUNT', '7')
+    monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
+    show = (
+        "import os; raise SystemExit(os.environ['OMP_WAIT_POLICY'] + os.environ['GOMP_SPINCOUNT'])"
+    )
+    managed = make_managed(make_command=lambda path: [sys.executable, '-c', show])
+    wait_for(lambda: managed.state()[2] >= 1)
+    assert 'PASSIVE7' in managed.state()[1]
+
+
 def test_close_leaves_no_process_thread_file_or_descriptor(make_managed, events):
     def cycle():
         managed = make_managed()

@@ -200,12 +200,13 @@ def in_short(name: str, start: str = '') -> TrainingRecipe:
     )
 
 
-def test_recipes_from_random_weights_run_on_a_processor(toy_data: Path, tmp_path: Path) -> None:
+def test_recipes_of_small_models_run_on_a_processor(toy_data: Path, tmp_path: Path) -> None:
     for name, start, named in (
         ('smoke', '', ''),
         ('perception', '', ''),
         ('facts', 'perception', 'simulated-cell'),
         ('small', 'facts', 'out/facts/checkpoint'),
+        ('more', 'small', 'simulated-cell'),
     ):
         shipped = read_training_recipe(name).model
         assert (shipped.random.vision if shipped.random else shipped.checkpoint) == named
