@@ -89,7 +89,8 @@ class Decision:
         return self._calibration, ''
 
     def _tell(self, reason: str) -> None:
-        """Log once why answers are not calibrated."""
+        """Log once why answers are not calibrated; who has calibrated may think they are."""
         if reason not in self._told:
             self._told.add(reason)
-            _logger.info('answers are not calibrated: %s', reason)
+            level = logging.INFO if self._calibration is None else logging.WARNING
+            _logger.log(level, 'answers are not calibrated: %s', reason)

@@ -166,6 +166,7 @@ def test_other_settings_give_the_plain_answer_and_the_reason_once(
         for _ in range(2):
             assert decision.apply(plain, SETTINGS, FPS) == plain
     (record,) = caplog.records
+    assert record.levelno == logging.WARNING
     assert "input_mode is 'collage', and was 'clip'" in record.getMessage()
 
 
