@@ -94,6 +94,8 @@ class ProgressDisplay:
         truth = PreviousAnswer(shown.truth.failed, shown.truth.explanation)
         self._print(f'  {shown.sample}: {shown.instruction}')
         self._print(f'    truth    {_answer_text(truth)}')
+        for account in dict.fromkeys(answer.account for answer in shown.answers if answer.account):
+            self._print(f'    account  {account}')
         for index, answer in enumerate(shown.answers):
             self._print(f'    round {index}  {_answer_text(answer)}')
 
