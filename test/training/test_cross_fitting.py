@@ -92,7 +92,8 @@ def test_clips_are_answered_by_models_that_have_not_seen_them(
             )  # fmt: skip
             told = [line for line in lines[fold] if line['epoch'] == epoch]
             assert [line['rounds'] for line in told] == [
-                [[answer.failed, answer.explanation] for answer in answers] for answers in found
+                [[answer.failed, answer.explanation, ''] for answer in answers]
+                for answers in found
             ]
     assert not (run / 'folds' / '0').exists()
     noted = RunFolder(run).lines('sampling')
