@@ -13,6 +13,9 @@ EXTRAS := inference,evaluation,apis,training,simulation,test,dev
 OLDEST := $(VENV)/oldest
 OLDEST_TRANSFORMERS := $(shell sed -n 's/^transformers==//p' requirements/transformers-oldest.txt)
 PYTEST_ARGS ?=
+# A process a core, up to eight, each with whole files. `make test WORKERS=0` runs them one by one.
+WORKERS ?= logical
+SHARED := -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,13 +41,13 @@ demo: setup
 	$(BIN)/armor demo
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS)
 
 # The newest transformers is what constraints.txt pins; the engine's tests run on both ends.
 test-oldest: $(DONE)/oldest
 	@PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -c 'from transformers import __version__ as found; \
 	    assert found == "$(OLDEST_TRANSFORMERS)", found; print("[test] transformers", found)'
-	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -m pytest test/model test/inference $(PYTEST_ARGS)
+	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -m pytest $(SHARED) test/model test/inference $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/python -m pytest test/packaging/test_linters.py $(PYTEST_ARGS)

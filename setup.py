@@ -61,8 +61,16 @@ EXTRAS = {
     'simulation': [*BAGS, *VIDEOS, 'mujoco>=4.0,<5', 'rich', 'scikit-learn'],
     # colcon test runs pytest only where this extra is declared
     'test': ['hypothesis', 'pytest', 'pytest-timeout'],
-    # linters, and what the tests compare with
-    'dev': ['fastapi', 'import-linter', 'mypy', 'rosbags-image', 'ruff', 'types-PyYAML'],
+    # linters, what the tests compare with, and what shares them among processes
+    'dev': [
+        'fastapi',
+        'import-linter',
+        'mypy',
+        'pytest-xdist',
+        'rosbags-image',
+        'ruff',
+        'types-PyYAML',
+    ],
 }
 
 setup(

@@ -9,8 +9,9 @@ is not generated. Nothing here has a gradient.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,6 @@ class RolloutSettings:
     sample_label: bool = True
 
 
-@torch.no_grad()
 def rollout(
     model: ArmorModel,
     clips: Sequence[Clip],
@@ -54,10 +54,7 @@ def rollout(
     ``names`` are the samples' ids: a clip's answers depend on its name, the seed and the weights,
     never on the clips beside it. The model answers in eval mode, and is then as it was.
     """
-    trained = model.training
-    model.eval()
-    try:
-        policy = BatchPolicy(model, clips)
+    with _answering(model, clips) as policy:
         previous = policy.told(settings.max_new_tokens)
         history = [previous]
         for index in range(settings.rounds - 1):
@@ -68,32 +65,21 @@ def rollout(
                 for before, label, text in zip(previous, failed, texts, strict=True)
             ]
             history.append(previous)
-    finally:
-        model.train(trained)
     return [list(answers) for answers in zip(*history, strict=True)]
 
 
-@torch.no_grad()
 def say(model: ArmorModel, clips: Sequence[Clip], suffix: Sequence[int], limit: int) -> list[str]:
     """Return the likeliest text of up to ``limit`` tokens behind a prompt, for each clip."""
-    trained = model.training
-    model.eval()
-    try:
-        policy = BatchPolicy(model, clips)
-        numbers = torch.zeros(len(clips), limit)
-        return policy.texts([suffix] * len(clips), numbers, 0.0)
-    finally:
-        model.train(trained)
+    with _answering(model, clips) as policy:
+        return policy.texts([suffix] * len(clips), torch.zeros(len(clips), limit), 0.0)
 
 
-@torch.no_grad()
 def tell(model: ArmorModel, clips: Sequence[Clip], limit: int) -> list[str]:
     """Return an account of each clip in up to ``limit`` tokens; '' where none is asked for."""
-    task = model.config.prompts.account_task
-    return say(model, clips, model.prompts.free_suffix(task), limit) if task else [''] * len(clips)
+    with _answering(model, clips) as policy:
+        return [before.account for before in policy.told(limit)]
 
 
-@torch.no_grad()
 def propose(
     model: ArmorModel,
     clips: Sequence[Clip],
@@ -108,11 +94,8 @@ def propose(
     ``accepts`` is asked with the clip's place and the text. As in ``rollout``, a clip's texts
     depend on its name and the weights alone.
     """
-    trained = model.training
-    model.eval()
     found = [''] * len(clips)
-    try:
-        policy = BatchPolicy(model, clips)
+    with _answering(model, clips) as policy:
         previous = policy.told(settings.max_new_tokens)
         for index in range(tries):
             texts = policy.explanations(previous, names, settings, 0, index)
@@ -121,9 +104,19 @@ def propose(
                     found[place] = text
             if all(found):
                 break
+    return found
+
+
+@contextlib.contextmanager
+def _answering(model: ArmorModel, clips: Sequence[Clip]) -> Iterator[BatchPolicy]:
+    """Let the model answer in eval mode and without gradients, and leave it as it was."""
+    trained = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield BatchPolicy(model, clips)
     finally:
         model.train(trained)
-    return found
 
 
 class _Cache:
