@@ -17,7 +17,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 def make_answerable(module: nn.Module) -> None:
     """Let ``TrainingModule.answer`` and its like find whole weights under FSDP2."""
-    for name in ('answer', 'propose', 'say'):
+    for name in ('answer', 'propose', 'say', 'tell'):
         # once is enough: phase after phase shares the module
         if is_sharded(module) and name not in vars(module):
             register_fsdp_forward_method(module, name)

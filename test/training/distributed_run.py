@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
-from toy_training import make_model, make_recipe, make_trainer
+from toy_training import make_model, make_recipe, make_trainer, with_account
 
 from armor_ros.training.export import whole_model
 from armor_ros.training.optimization import divide_exactly, make_accelerator
@@ -27,10 +27,20 @@ from armor_ros.training.sharding import is_sharded
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.validation import Trial
 
-RECIPE = make_recipe(dropout=0.0, evaluation={'samples': 2, 'shown': 2}, batch_size=4)
-ROUGH_RECIPE = make_recipe(
-    {'kind': 'warmup'}, {'kind': 'online', 'rounds': 2, 'max_new_tokens': 6},
-    dropout=0.0, precision='bf16', gradient_checkpointing=True,
+RECIPE = with_account(
+    make_recipe(
+        {'kind': 'perception'}, {'kind': 'warmup', 'auxiliary': 0.5, 'max_new_tokens': 6},
+        {'kind': 'expert', 'max_new_tokens': 6},
+        {'kind': 'online', 'rounds': 2, 'max_new_tokens': 6},
+        dropout=0.0, evaluation={'samples': 2, 'shown': 2}, batch_size=4,
+    )
+)  # fmt: skip
+ROUGH_RECIPE = with_account(
+    make_recipe(
+        {'kind': 'warmup', 'max_new_tokens': 6},
+        {'kind': 'online', 'rounds': 2, 'max_new_tokens': 6},
+        dropout=0.0, precision='bf16', gradient_checkpointing=True,
+    )
 )  # fmt: skip
 
 

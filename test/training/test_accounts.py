@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from toy_training import make_recipe, make_trainer
+from toy_training import ACCOUNT_TASK as TASK
+from toy_training import make_recipe, make_trainer, with_account
 from training_clips import make_clips
 
 from armor_ros.errors import ArmorError
@@ -38,7 +39,6 @@ from armor_ros.training.steps import BatchMaker
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.validation import Trial
 
-TASK = 'What does the gripper do?'
 TOLD = Truth(True, 'the can fell', 'takes the can')
 OTHERS = (Truth(True, 'it slipped'), Truth(False, 'it stands'))
 PHASES = [
@@ -144,8 +144,7 @@ def test_a_recipe_may_replace_what_a_checkpoint_is_asked(
 
 
 def recipe_of(task: str, **changes: Any) -> Any:
-    recipe = make_recipe(*PHASES, dropout=0.0, **changes)
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, account_task=task))
+    return with_account(make_recipe(*PHASES, dropout=0.0, **changes), task)
 
 
 def trained(data: Path, output: Path, task: str = TASK, **options: Any) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ FRAMES = 4
 SIZE = 56
 ITEMS = ('red can', 'blue cube')
 REGIONS = ('left bin', 'right bin')
+ACCOUNT_TASK = 'What does the gripper do?'
 KINDS = ('perception', 'warmup', 'expert', 'online')
 
 
@@ -99,6 +100,11 @@ def make_recipe(*phases: dict[str, Any], dropout: float = 0.1, **changes: Any) -
         'evaluation': {'samples': 0},
     }  # fmt: skip
     return config_from_dict(TrainingRecipe, plain | changes)
+
+
+def with_account(recipe: TrainingRecipe, task: str = ACCOUNT_TASK) -> TrainingRecipe:
+    """Return a recipe whose model tells an account first."""
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, account_task=task))
 
 
 def make_model(recipe: TrainingRecipe, root: Path) -> ArmorModel:
