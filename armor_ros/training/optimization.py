@@ -11,7 +11,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+)
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -48,11 +52,14 @@ def make_accelerator(recipe: TrainingRecipe, **options: Any) -> Accelerator:
     AcceleratorState._reset_state()
     # A sparse batch leaves the late layers alone.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    handlers: list[Any] = [unused]
+    cpu = _on_processors()
+    if cpu and os.environ.get('ACCELERATE_USE_DEEPSPEED', 'false').lower() == 'true':
+        # accelerate would leave DeepSpeed out on processors, where it works over gloo
+        handlers.append(InitProcessGroupKwargs(backend='gloo'))
+        cpu = False
     accelerator = Accelerator(
-        cpu=_on_processors(),
-        mixed_precision=recipe.precision,
-        kwargs_handlers=[unused],
-        **options,
+        cpu=cpu, mixed_precision=recipe.precision, kwargs_handlers=handlers, **options
     )
     processes = accelerator.num_processes
     if recipe.batch_size % processes:
@@ -73,22 +80,40 @@ def _on_processors() -> bool:
 
 
 def _check_distribution(accelerator: Accelerator, recipe: TrainingRecipe, turns: int) -> None:
-    """Tell DeepSpeed what it asks for; refuse ways to distribute that rollouts cannot follow."""
+    """Tell the way to distribute what it asks for; refuse those that the steps cannot follow."""
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise ArmorError('the accelerate config has FSDP version 1; set fsdp_version to 2 in it')
     if kind == DistributedType.FSDP:
         divide_exactly(accelerator.state.fsdp_plugin, recipe)
-    if kind != DistributedType.DEEPSPEED:
-        return
+    if kind == DistributedType.DEEPSPEED:
+        _set_up_deepspeed(accelerator, recipe, turns)
+
+
+def _set_up_deepspeed(accelerator: Accelerator, recipe: TrainingRecipe, turns: int) -> None:
+    """
+    Let DeepSpeed compute as we do elsewhere, and add up gradients at a step's end in one order.
+
+    From stage 2 on it adds up what has come, whenever it has come. What a micro-batch asks for
+    decides in which order gradients come, and it differs from process to process.
+    """
     plugin = accelerator.state.deepspeed_plugin
-    plugin.deepspeed_config['train_micro_batch_size_per_gpu'] = recipe.micro_batch_size
-    plugin.deepspeed_config['gradient_accumulation_steps'] = turns
-    if plugin.zero_stage == 3:
+    if recipe.precision == 'fp16':
+        raise ArmorError('precision is fp16, which does not go with DeepSpeed here; use bf16')
+    if plugin.zero_stage > 1:
         raise ArmorError(
-            'the accelerate config has DeepSpeed ZeRO stage 3, under which a model cannot answer '
-            'while it trains; use stage 2, or FSDP2'
+            f'the accelerate config has DeepSpeed ZeRO stage {plugin.zero_stage}, which needs the '
+            'same computation in all processes, and here each asks for what its samples have; '
+            'set zero_stage to 1, or use FSDP2, which divides gradients and weights as well'
         )
+    config = plugin.deepspeed_config
+    config['train_micro_batch_size_per_gpu'] = recipe.micro_batch_size
+    config['gradient_accumulation_steps'] = turns
+    config['gradient_clipping'] = recipe.optimizer.clip_norm
+    config.setdefault('zero_optimization', {})['overlap_comm'] = False
+    # Weights stay in float32, and only products are in bf16: by autocast, as without DeepSpeed.
+    config['bf16'] = {'enabled': False}
+    accelerator.native_amp = recipe.precision == 'bf16'
 
 
 def divide_exactly(plugin: Any, recipe: TrainingRecipe) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import nn
 
 from armor_ros.training.reading import Turn
 from armor_ros.training.schedule import PhasePlan, StepReport, seed_number
@@ -99,11 +101,23 @@ class Stepper:
             losses = torch.stack([sums.detection, sums.language, sums.auxiliary])
             weights = losses.new_tensor(self._weights)
             # accelerate divides by the number of micro-batches and of processes.
-            scale = batches * accelerator.num_processes
-            accelerator.backward((weights * losses / counts).sum() * scale)
+            loss = (weights * losses / counts).sum() * batches * accelerator.num_processes
+            if accelerator.distributed_type == DistributedType.DEEPSPEED:
+                loss = loss + _nothing_of_each_weight(self._module)
+            accelerator.backward(loss)
             if accelerator.sync_gradients:
                 clip_norm = self._plan.recipe.optimizer.clip_norm
                 accelerator.clip_grad_norm_(self._module.parameters(), clip_norm)
             self._optimizer.step()
             self._optimizer.zero_grad()
         return torch.cat([losses.detach(), sums.counts[2:3]])
+
+
+def _nothing_of_each_weight(module: nn.Module) -> torch.Tensor:
+    """
+    Return a zero to which each weight that learns contributes, so that all have a gradient.
+
+    DeepSpeed adds up the gradients that there are; they have to be the same in all processes.
+    """
+    learned = [weight for weight in module.parameters() if weight.requires_grad]
+    return torch.stack([weight.reshape(-1)[0].float() for weight in learned]).sum() * 0.0
