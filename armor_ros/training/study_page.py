@@ -61,6 +61,10 @@ _ROUNDS_NOTE = (
     'What would be answered with so many rounds more than the first; a task that stopped earlier '
     'keeps its answer, and ran is the share of those that did not.'
 )
+_CURVES = (
+    'A curve is the mean over the seeds of the means of up to 25 steps; the band behind it goes '
+    'from the lowest to the highest seed.'
+)
 _WAYS = {
     'single': 'single pass',
     'round_0': 'round 0',
@@ -104,6 +108,9 @@ _STEPS = (
 )
 
 
+TRAINING_PICTURE = 'training.svg'
+
+
 def study_page(content: Mapping[str, Any]) -> str:
     """Return study.md, of the content of study.json."""
     parts = [f'# {content["name"]}']
@@ -116,9 +123,12 @@ def study_page(content: Mapping[str, Any]) -> str:
     for split, found in content['splits'].items():
         parts += [f'## {split}', _main_table(found), _why_no_control(found['control'])]
         parts += ['### Differences', _difference_table(found)]
-        parts += _analysis(found)
+        parts += _analysis(found, split)
         parts += ['### Failures that are detected, by what caused them', _kind_table(found)]
-    parts += ['## Training', _training_table(content['training']), '## How to read this']
+    parts += ['## Training', _training_table(content['training'])]
+    if content['training']:
+        parts += [_picture(TRAINING_PICTURE, 'Losses over optimizer steps'), _CURVES]
+    parts.append('## How to read this')
     parts += [_READING, _ANSWERS, _INTERVALS, _STEPS, _about(content)]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
@@ -213,7 +223,16 @@ def _kind_table(found: Mapping[str, Any]) -> str:
     )
 
 
-def _analysis(found: Mapping[str, Any]) -> list[str]:
+def rounds_picture(split: str) -> str:
+    """Return the name of the picture of a split's rounds."""
+    return f'rounds-{split}.svg'
+
+
+def _picture(name: str, about: str) -> str:
+    return f'![{about}]({name})'
+
+
+def _analysis(found: Mapping[str, Any], split: str) -> list[str]:
     """Return the tables on what refinement has to work with; nothing before they are there."""
     parts = []
     for name, columns, note in (('heads', _HEADS, _HEADS_NOTE), ('rounds', _ROUNDS, _ROUNDS_NOTE)):
@@ -228,7 +247,9 @@ def _analysis(found: Mapping[str, Any]) -> list[str]:
         ]
         header = ('recipe', *(['round'] if name == 'rounds' else []), 'seeds', *columns.values())
         if rows:
-            parts += [_TITLES[name], table(header, rows), note]
+            picture = _picture(rounds_picture(split), 'Answers after each round')
+            parts += [_TITLES[name], *([picture] if name == 'rounds' else [])]
+            parts += [table(header, rows), note]
     return parts
 
 

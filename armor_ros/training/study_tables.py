@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of a study as study.json, and as tables to read (study.md)."""
+"""The results of a study as study.json, and as tables and pictures (study.md)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from armor_ros.training.run_folder import CHECKPOINT_FOLDER, DATA_FILE, RECIPE_F
 from armor_ros.training.study import StudyRecipe, Way, is_sft, ways_of
 from armor_ros.training.study_analysis import text_verdict
 from armor_ros.training.study_compute import noted_costs
+from armor_ros.training.study_curves import round_curves, training_curves
 from armor_ros.training.study_figures import over_seeds
-from armor_ros.training.study_page import study_page
+from armor_ros.training.study_page import TRAINING_PICTURE, rounds_picture, study_page
 from armor_ros.training.study_results import Answers, Pair, StudyResults
 
 RESULTS_FILE = 'study.json'
@@ -33,12 +34,30 @@ _BEFORE: Way = 'round_0'
 
 
 def write_results(results: StudyResults) -> dict[str, Any]:
-    """Write study.json and study.md of all that is ready; return the former's content."""
+    """Write study.json, pictures and study.md of all that is ready; return the first's content."""
     content = collect(results)
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(results.output / RESULTS_FILE, text + '\n')
+    for name, picture in _pictures(results, content).items():
+        write_whole(results.output / name, picture)
     write_whole(results.output / PAGE_FILE, study_page(content))
     return content
+
+
+def _pictures(results: StudyResults, content: Mapping[str, Any]) -> dict[str, str]:
+    """Return pictures of training and of rounds, by the names that study.md has for them."""
+    recipes = list(results.recipes)
+    logs = {
+        name: [
+            RunFolder(results.folder(name, run['seed']), writes=False).lines('step')
+            for run in found['runs']
+        ]
+        for name, found in content['training'].items()
+    }
+    pictures = {TRAINING_PICTURE: training_curves(recipes, logs)}
+    for split, found in content['splits'].items():
+        pictures[rounds_picture(split)] = round_curves(recipes, found['rounds'])
+    return {name: picture for name, picture in pictures.items() if picture}
 
 
 def collect(results: StudyResults) -> dict[str, Any]:

@@ -134,6 +134,9 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     page = (tmp_path / 'out' / 'study.md').read_text()
     assert '| armor | refined, last | 2 |' in page
     assert '0.750 [0.400, 0.600]' in page
+    for picture in ('training.svg', 'rounds-test.svg'):
+        assert f']({picture})' in page
+        assert '>armor</text>' in (tmp_path / 'out' / picture).read_text()
     differences = content['splits']['test']['differences']
     pairs = {(d['recipe'], d['way'], d['minus'], d['minus_way']) for d in differences}
     assert ('armor', 'last', 'armor', 'round_0') in pairs
