@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from accelerate.state import AcceleratorState
 from armor_ros.errors import ArmorError
 from armor_ros.inference.benchmark_limits import device_name, synchronized
 from armor_ros.model.prompts import PreviousAnswer
+from armor_ros.training.benchmark_memory import PeakMemory
 from armor_ros.training.benchmark_models import (
     TrainingSize,
     describe,
@@ -257,34 +256,6 @@ class TrainingBenchmark:
         )
 
 
-class PeakMemory:
-    """How much memory work takes at its peak on top of what was in use when it began."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._before: int | None
-        if device.type == 'cuda':
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device)
-            return
-        try:
-            # What was freed but is still held would hide what the work takes.
-            ctypes.CDLL(None).malloc_trim(0)
-            # Linux takes this as: forget the highest resident size so far.
-            Path('/proc/self/clear_refs').write_text('5', encoding='ascii')
-            self._before = _resident('VmRSS')
-        except (AttributeError, OSError):
-            self._before = None
-
-    def bytes(self) -> int | None:
-        """Return them; None where the system does not tell."""
-        if self._before is None:
-            return None
-        if self._device.type == 'cuda':
-            return torch.cuda.max_memory_allocated(self._device) - self._before
-        return max(0, _resident('VmHWM') - self._before)
-
-
 @dataclass(slots=True)
 class _Asked:
     """Asks the policy for answers, and keeps them and the seconds it took."""
@@ -372,11 +343,3 @@ def _distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> f
         scale = max(float(found.norm()), float(expected.norm()), 1e-4 * whole)
         largest = max(largest, float((found - expected).norm()) / scale)
     return largest
-
-
-def _resident(name: str) -> int:
-    """Return a figure of /proc/self/status in bytes."""
-    for line in Path('/proc/self/status').read_text(encoding='ascii').splitlines():
-        if line.startswith(f'{name}:'):
-            return int(line.split()[1]) * 1024
-    raise OSError(f'/proc/self/status has no {name}')

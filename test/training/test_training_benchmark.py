@@ -21,9 +21,9 @@ from armor_ros.training.benchmark import run_training_benchmark
 from armor_ros.training.benchmark_measure import (
     GRADIENT_TOLERANCE,
     LOSS_TOLERANCE,
-    PeakMemory,
     TrainingBenchmark,
 )
+from armor_ros.training.benchmark_memory import PeakMemory
 from armor_ros.training.benchmark_models import TRAINING_SIZES, TrainingSize
 from armor_ros.training.benchmark_naive import NaiveLoop
 
