@@ -98,8 +98,8 @@ _INTERVALS = (
     "(Student's t), added as the sides of a right angle are. With one seed it is that over tasks."
 )
 _STEPS = (
-    'All recipes have the same total of epochs, over the samples that each uses, so those on the '
-    'same samples take the same steps. A control of equal compute has a longer last phase: as '
+    'Epochs are over the samples that a recipe uses, so recipes of as many epochs on the same '
+    'samples take the same steps. A control of equal compute has a longer last phase: as '
     'many plain steps as the other recipe costs, where the cost of a step of each kind is the '
     "median of its seconds in that recipe's run of the same seed over that of a warm-up step, "
     'unless the study fixes it; sampling is all that was asked, and all models that were trained '
