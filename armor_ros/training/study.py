@@ -43,7 +43,8 @@ class StudyRecipe:
     ``phases.1.epochs``, or ``phases`` whole. With ``trained_as`` nothing is trained: it is the
     model of that recipe, asked in other ways. ``compute_of`` lengthens the last phase until
     training takes as much computation as that recipe's. ``ways`` are those of which the table
-    has a row, the usual ones when empty.
+    has a row, the usual ones when empty. ``reference`` is what its answers are compared with, the
+    study's when empty.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StudyRecipe:
     trained_as: str = ''
     compute_of: str = ''
     ways: tuple[Way, ...] = ()
+    reference: str = ''
 
     def __post_init__(self) -> None:
         if not _FOLDER_NAME.fullmatch(self.name):
@@ -130,8 +132,9 @@ class Study:
             for other in (recipe.trained_as, recipe.compute_of):
                 if other:
                     self._check_other(recipe, other)
-        if self.reference:
-            self.recipe(self.reference)
+        for name in (self.reference, *(recipe.reference for recipe in self.recipes)):
+            if name:
+                self.recipe(name)
 
     def _check_other(self, recipe: StudyRecipe, name: str) -> None:
         other = self.recipe(name)
@@ -140,6 +143,10 @@ class Study:
                 f'{recipe.name} refers to {name}, which is not trained by itself; refer to one '
                 'that is'
             )
+
+    def reference_of(self, recipe: StudyRecipe) -> str:
+        """Return the name of the recipe that another's answers are compared with, or ''."""
+        return recipe.reference or self.reference
 
     def recipe(self, name: str) -> StudyRecipe:
         """Return a recipe by name; raises ArmorError that lists them."""
@@ -272,15 +279,14 @@ def _index(place: list[Any], name: str, key: str) -> int:
 
 
 def _check_epochs(study: Study, recipes: dict[str, TrainingRecipe]) -> None:
-    epochs = {
-        entry.name: sum(phase.epochs for phase in recipes[entry.name].phases)
-        for entry in study.recipes
-        if entry.name in recipes and not entry.compute_of
-    }
-    first = next(iter(epochs))
-    for name, total in epochs.items():
-        if abs(total - epochs[first]) > _EPOCHS_APART:
+    first: dict[str, tuple[str, float]] = {}
+    for entry in study.recipes:
+        if entry.name not in recipes or entry.compute_of:
+            continue
+        total = sum(phase.epochs for phase in recipes[entry.name].phases)
+        name, epochs = first.setdefault(study.reference_of(entry), (entry.name, total))
+        if abs(total - epochs) > _EPOCHS_APART:
             raise ArmorError(
-                f'{first} has {epochs[first]:g} epochs and {name} {total:g}; give all recipes as '
-                'many, or set equal_epochs to false'
+                f'{name} has {epochs:g} epochs and {entry.name} {total:g}; give all recipes with '
+                'one reference as many, or set equal_epochs to false'
             )

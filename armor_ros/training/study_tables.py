@@ -154,9 +154,10 @@ def _compared_with(
     found: list[tuple[StudyRecipe, Way]] = []
     if way not in ('single', _BEFORE):
         found.append((entry, _BEFORE))
-    if not study.reference or entry.name == study.reference:
+    name = study.reference_of(entry)
+    if not name or entry.name == name:
         return found
-    reference = study.recipe(study.reference)
+    reference = study.recipe(name)
     recipe = answers.results.recipes[reference.trained_as or reference.name]
     if not is_sft(recipe):
         own: Way = way if way in ways_of(reference, recipe) else 'single'

@@ -95,6 +95,7 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
             'changes': {'phases': PLAIN},
             'compute_of': 'armor',
             'ways': ['single'],
+            'reference': 'armor',
         },
         {'name': 'armor', 'changes': {'phases': ARMOR}},
         {'name': 'agreeing', 'trained_as': 'armor', 'ways': ['agreeing_0', 'agreeing']},
@@ -141,6 +142,9 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     pairs = {(d['recipe'], d['way'], d['minus'], d['minus_way']) for d in differences}
     assert ('armor', 'last', 'armor', 'round_0') in pairs
     assert ('armor', 'single', 'plain', 'single') in pairs
+    assert [pair for pair in pairs if pair[0] == 'longer'] == [
+        ('longer', 'single', 'armor', 'single')
+    ]
     assert ('agreeing', 'agreeing', 'agreeing', 'round_0') in pairs
     assert_rows_tell_the_same(request, rows)
     assert_heads_and_rounds(content['splits']['test'], rows)
@@ -325,7 +329,10 @@ def test_measured_compute_needs_the_other_first(tmp_path: Path, data: Path) -> N
         ([{'name': 'a', 'ways': ['written']}], {}, "cannot be asked the way 'written'"),
         ([{'name': 'a'}, {'name': 'b', 'changes': {'phases.0.epochs': 3}}], {},
          'a has 1 epochs and b 3'),
+        ([{'name': 'a'}, {'name': 'b', 'reference': 'b', 'changes': {'phases.0.epochs': 3}},
+          {'name': 'c', 'reference': 'b'}], {}, 'b has 3 epochs and c 1'),
         ([{'name': 'a'}], {'reference': 'c'}, "no recipe 'c'"),
+        ([{'name': 'a', 'reference': 'c'}], {}, "no recipe 'c'"),
         ([{'name': 'a'}], {'evaluation': {'splits': []}}, 'evaluation.splits is empty'),
     ],
 )  # fmt: skip
