@@ -46,24 +46,20 @@ def probe_figures(probes: Sequence[Probe], verdict: TextVerdict) -> dict[str, Fi
     - ``heads_agree``: label and explanation from the clip alone speak of the same outcome.
     """
     bootstrap = Bootstrap([own.cluster for own in probes])
+    agree = _flags([verdict.agrees(own.explanation, own.said_failed) for own in probes])
+    return {
+        **_text_figures(probes, verdict, bootstrap),
+        **_label_figures(probes, bootstrap),
+        'heads_agree': bootstrap.proportion(agree, np.ones(len(probes), np.bool_)),
+    }
 
-    def flags(values: Sequence[bool]) -> Flags:
-        return np.array(values, np.bool_)
 
-    said, failed = (
-        flags([own.said_failed for own in probes]),
-        flags([own.failed for own in probes]),
-    )
+def _text_figures(
+    probes: Sequence[Probe], verdict: TextVerdict, bootstrap: Bootstrap
+) -> dict[str, Figure]:
+    """Return how explanations depend on the label that is quoted."""
     everything = np.ones(len(probes), np.bool_)
-    known = failed & flags([bool(own.kind) for own in probes])
-    of_failure, of_success = (
-        np.array([getattr(own, f'probability_{outcome}') for own in probes], np.float64)
-        for outcome in ('failure', 'success')
-    )
-    given_own = flags([own.probability_own >= 0.5 for own in probes])
-    # by what is quoted: an explanation of the right outcome, and of the wrong one
-    right = np.where(failed, of_failure, of_success) >= 0.5
-    wrong = np.where(failed, of_success, of_failure) >= 0.5
+    known = _flags([own.failed and bool(own.kind) for own in probes])
     texts = {
         'alone': [own.explanation for own in probes],
         'own': [own.given_own for own in probes],
@@ -74,13 +70,12 @@ def probe_figures(probes: Sequence[Probe], verdict: TextVerdict) -> dict[str, Fi
         'opposite': [own.given_opposite for own in probes],
     }
     named = {
-        how: flags([kind_of(text) == own.kind for text, own in zip(said_so, probes, strict=True)])
+        how: _flags([kind_of(text) == own.kind for text, own in zip(said_so, probes, strict=True)])
         for how, said_so in texts.items()
     }
-    names_a_kind = flags([bool(kind_of(text)) for text in texts['alone']])
-    agree = flags([verdict.agrees(own.explanation, own.said_failed) for own in probes])
-    follow = flags([verdict.agrees(own.given_opposite, not own.said_failed) for own in probes])
-    change = flags([own.given_opposite != own.given_own for own in probes])
+    names_a_kind = _flags([bool(kind_of(text)) for text in texts['alone']])
+    follow = _flags([verdict.agrees(own.given_opposite, not own.said_failed) for own in probes])
+    change = _flags([own.given_opposite != own.given_own for own in probes])
     return {
         'texts_change': bootstrap.proportion(change, everything),
         'texts_follow': bootstrap.proportion(follow, everything),
@@ -91,16 +86,38 @@ def probe_figures(probes: Sequence[Probe], verdict: TextVerdict) -> dict[str, Fi
         'other_kind': bootstrap.proportion(
             names_a_kind, known & ~named['alone'], 'no kind is named wrongly'
         ),
+    }
+
+
+def _label_figures(probes: Sequence[Probe], bootstrap: Bootstrap) -> dict[str, Figure]:
+    """Return how labels depend on the explanation that is quoted."""
+    everything = np.ones(len(probes), np.bool_)
+    failed = _flags([own.failed for own in probes])
+    of_failure, of_success = (
+        np.array([getattr(own, f'probability_{outcome}') for own in probes], np.float64)
+        for outcome in ('failure', 'success')
+    )
+    said = {
+        'alone': _flags([own.said_failed for own in probes]),
+        'own': _flags([own.probability_own >= 0.5 for own in probes]),
+        # an explanation of the right outcome, and of the wrong one
+        'right': np.where(failed, of_failure, of_success) >= 0.5,
+        'wrong': np.where(failed, of_success, of_failure) >= 0.5,
+    }
+    return {
         'labels_change': bootstrap.proportion(
             (of_failure >= 0.5) != (of_success >= 0.5), everything
         ),
         'moves': bootstrap.mean(of_failure - of_success, everything),
-        'accuracy alone': bootstrap.proportion(said == failed, everything),
-        'accuracy own': bootstrap.proportion(given_own == failed, everything),
-        'accuracy right': bootstrap.proportion(right == failed, everything),
-        'accuracy wrong': bootstrap.proportion(wrong == failed, everything),
-        'heads_agree': bootstrap.proportion(agree, everything),
+        **{
+            f'accuracy {how}': bootstrap.proportion(label == failed, everything)
+            for how, label in said.items()
+        },
     }
+
+
+def _flags(values: Sequence[bool]) -> Flags:
+    return np.array(values, np.bool_)
 
 
 def round_figures(
