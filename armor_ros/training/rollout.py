@@ -76,6 +76,8 @@ def say(model: ArmorModel, clips: Sequence[Clip], suffix: Sequence[int], limit: 
 
 def tell(model: ArmorModel, clips: Sequence[Clip], limit: int) -> list[str]:
     """Return an account of each clip in up to ``limit`` tokens; '' where none is asked for."""
+    if not model.config.prompts.account_task:
+        return [''] * len(clips)
     with _answering(model, clips) as policy:
         return [before.account for before in policy.told(limit)]
 

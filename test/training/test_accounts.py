@@ -112,6 +112,14 @@ def test_phases_ask_again_for_what_was_told(model: ArmorModel, kind: PhaseKind) 
     assert 0 < counts[1] < len(samples) / 2
 
 
+def test_where_no_account_is_asked_for_nothing_runs(
+    model: ArmorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = make_clips(model)
+    monkeypatch.setattr('armor_ros.training.rollout.BatchPolicy', None)
+    assert tell(model, clips, 12) == [''] * len(clips)
+
+
 def test_all_rounds_of_a_rollout_quote_the_account(model: ArmorModel) -> None:
     clips, names = make_clips(model), ('a', 'b', 'c')
     settings = RolloutSettings(rounds=3, max_new_tokens=12)
