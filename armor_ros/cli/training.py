@@ -76,6 +76,9 @@ def study(
         Path, typer.Option(help='Manifest data set, as armor simulate and dataset convert write.')
     ],
     output: Annotated[Path, typer.Option(help='Folder of the study; one is gone on with.')],
+    start: Annotated[
+        str, typer.Option(help="Checkpoint that all recipes train, instead of the study's own.")
+    ] = '',
     seeds: Annotated[int, typer.Option(help='Runs of each recipe, seeds 0, 1 ...', min=1)] = 3,
     only: Annotated[
         list[str] | None, typer.Option(help='Train this recipe now; may be given several times.')
@@ -107,7 +110,7 @@ def study(
     from armor_ros.training.study_command import run_study_command
     from armor_ros.training.study_run import StudyRequest
 
-    chosen, recipes = read_study(study)
+    chosen, recipes = read_study(study, start)
     raise typer.Exit(
         run_study_command(
             StudyRequest(

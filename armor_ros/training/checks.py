@@ -61,7 +61,8 @@ def _check_labels(samples: Sequence[Sample], recipe: TrainingRecipe) -> None:
 def _check_phase(samples: Sequence[Sample], phase: PhaseRecipe) -> None:
     """Refuse a phase that has nothing to learn from."""
     dense = sum(sample.dense for sample in samples)
-    needs = phase.only_dense or (phase.kind == 'expert' and phase.conditioning == 'paper')
+    quotes = phase.kind == 'expert' and phase.conditioning == 'paper'
+    needs = phase.only_dense or phase.explain or quotes
     if needs and not dense:
         raise ArmorError(
             f'phase {phase.kind} needs explained samples, and of {len(samples)} none is: add '

@@ -76,6 +76,11 @@ def warmup_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
     return ask(prompts, truth, PreviousAnswer())
 
 
+def spoken_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
+    """Return the question for the explanation alone; a sparse sample has none to teach."""
+    return [branch for branch in warmup_branches(prompts, truth) if branch.answer]
+
+
 def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> list[Branch]:
     """
     Return questions what was done: which names are those of it, and what happens step by step.
@@ -120,6 +125,25 @@ def fact_branches(prompts: PromptEncoder, facts: Facts, rng: random.Random) -> l
     return branches + [
         Branch(tuple(prompts.free_suffix(name, quoted)), failed=not is_true)
         for name, is_true, quoted in asked_for
+    ]
+
+
+def reading_branches(
+    prompts: PromptEncoder, facts: Facts, explanation: str, rng: random.Random
+) -> list[Branch]:
+    """
+    Return whether a text tells of what the instruction names: the classification head reads.
+
+    The text is the story or the explanation, where there are both; it is quoted as an explanation
+    is. A pretrained language model compares two texts before it compares a text with what it sees.
+    """
+    texts = [text for text in (facts.story, explanation) if text]
+    if not texts:
+        return []
+    quoted = [(*each, PreviousAnswer(None, rng.choice(texts))) for each in facts.compared]
+    return [
+        Branch(tuple(prompts.free_suffix(name, text)), failed=not is_true)
+        for name, is_true, text in quoted
     ]
 
 

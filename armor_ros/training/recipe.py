@@ -136,7 +136,10 @@ class PhaseRecipe:
     clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
     other light, moved a little and mirrored (see ``training.variation``). ``facts`` lets a warm-up
     ask for these, too. ``compare`` asks besides whether what the instruction names is among the
-    facts, for a model that has come to know them.
+    facts, for a model that has come to know them; ``read`` asks that of a text alone, which is
+    quoted (see ``reading_branches``). With ``explain`` a phase of facts asks for
+    explanations as well, and still for no label: the language head then speaks of success and
+    failure, as a pretrained one does, and the classification head has not heard of them.
     """
 
     kind: PhaseKind
@@ -157,6 +160,8 @@ class PhaseRecipe:
     vary: bool = False
     facts: bool = False
     compare: bool = False
+    read: bool = False
+    explain: bool = False
 
     @property
     def asks_state(self) -> bool:
@@ -181,10 +186,16 @@ class PhaseRecipe:
             raise ArmorError(
                 f'{here}: facts is on, but only warmup asks for them, too; leave it out'
             )
-        if self.compare and not self.asks_facts:
+        for name in ('compare', 'read'):
+            if getattr(self, name) and not self.asks_facts:
+                raise ArmorError(
+                    f'{here}: {name} is on, but no facts are asked for; set facts in a warm-up, '
+                    'or leave it out'
+                )
+        if self.explain and self.kind != 'facts':
             raise ArmorError(
-                f'{here}: compare is on, but no facts are asked for; set facts in a warm-up, or '
-                'leave it out'
+                f'{here}: explain is on, but only facts would not ask for explanations without '
+                'it; leave it out'
             )
         if self.kind != 'perception' and (self.vary or self.time_steps is not None):
             raise ArmorError(

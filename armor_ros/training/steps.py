@@ -26,7 +26,9 @@ from armor_ros.training.conditioning import (
     fact_branches,
     mixed_branches,
     online_branches,
+    reading_branches,
     sft_branches,
+    spoken_branches,
     warmup_branches,
 )
 from armor_ros.training.forward import PackedForward
@@ -136,9 +138,9 @@ class BatchMaker:
 
     def _branches(self, sample: TrainingSample, epoch: int) -> list[Branch]:
         prompts, phase = self._model.prompts, self._phase
-        if phase.kind in ('perception', 'facts'):
-            return []
         truth = self._truth(sample)
+        if phase.kind in ('perception', 'facts'):
+            return spoken_branches(prompts, truth) if phase.explain else []
         if phase.kind == 'sft':
             return sft_branches(prompts, truth)
         rng = random.Random(f'{self._seed}/{epoch}/{sample.id}')
@@ -154,10 +156,13 @@ class BatchMaker:
         if not self._phase.asks_facts:
             return []
         rng = random.Random(f'{self._seed}/{epoch}/{sample.id}/facts')
-        facts = _known(sample, sample.facts, self._phase)
-        if not self._phase.compare:
-            facts = dataclasses.replace(facts, compared=())
-        return fact_branches(self._model.prompts, facts, rng)
+        prompts, phase = self._model.prompts, self._phase
+        facts = _known(sample, sample.facts, phase)
+        seen = facts if phase.compare else dataclasses.replace(facts, compared=())
+        branches = fact_branches(prompts, seen, rng)
+        if phase.read:
+            branches += reading_branches(prompts, facts, sample.truth.explanation, rng)
+        return branches
 
     def _retold(self, sample: TrainingSample, epoch: int) -> list[Branch]:
         """Return the question for what was told of a clip before, unless the state tells."""

@@ -157,17 +157,21 @@ class Study:
         raise ArmorError(f'the study has no recipe {name!r}; its recipes: {known}')
 
 
-def read_study(name: str | Path) -> tuple[Study, dict[str, TrainingRecipe]]:
+def read_study(name: str | Path, start: str = '') -> tuple[Study, dict[str, TrainingRecipe]]:
     """
     Read a study by its file, or by the name of one in ``config/training/study`` ('ablations').
 
-    Returns it with the recipe of each name, of seed 0; see ``with_seed``. Raises ArmorError naming
-    the file and the mistake.
+    Returns it with the recipe of each name, of seed 0; see ``with_seed``. ``start`` is a
+    checkpoint from which all of them train, in place of the study's own start. Raises ArmorError
+    naming the file and the mistake.
     """
     path = find_study(name)
     study = read_yaml_config(Study, path)
     if not study.name:
         study = dataclasses.replace(study, name=path.stem)
+    if start:
+        changes = {**study.changes, 'model.checkpoint': start, 'model.random': None}
+        study = dataclasses.replace(study, changes=changes)
     beside = path.parent / study.base
     base = read_training_recipe(beside if beside.is_file() else study.base)
     try:

@@ -162,9 +162,15 @@ def sft_said(text: str) -> PreviousAnswer:
 def _question(phase: PhaseRecipe) -> PhaseRecipe:
     """Return what is asked while training of this kind is tried out: nothing is conditioned."""
     kind = phase.kind if phase.kind in ('perception', 'facts', 'sft') else 'warmup'
-    compare = phase.compare and kind == 'facts'
+    alone = kind == 'facts'
     return dataclasses.replace(
-        phase, kind=kind, time_steps=None, vary=False, facts=False, compare=compare
+        phase,
+        kind=kind,
+        time_steps=None,
+        vary=False,
+        facts=False,
+        compare=phase.compare and alone,
+        read=phase.read and alone,
     )
 
 

@@ -21,6 +21,7 @@ from armor_ros.training.conditioning import (
     Truth,
     contrast_branches,
     fact_branches,
+    reading_branches,
 )
 from armor_ros.training.packing import IGNORED, PackedSample, pack
 
@@ -46,6 +47,25 @@ def test_everything_is_asked_twice_of_a_dense_sample(model: ArmorModel) -> None:
     answer = tuple(prompts.explanation_tokens('it fell'))
     assert [branch.answer for branch in branches] == [(), answer, (), answer]
     assert [branch.failed for branch in branches] == [True, None, True, None]
+
+
+def test_what_was_asked_for_is_read_in_a_text_alone(model: ArmorModel) -> None:
+    prompts = model.prompts
+    compared = {THING_ASKED_FOR: True, PLACE_ASKED_FOR: False}
+    known = Facts((), story='takes the red can', compared=tuple(compared.items()))
+    found = set()
+    for seed in range(12):
+        branches = reading_branches(prompts, known, 'it fell', random.Random(seed))
+        assert [branch.failed for branch in branches] == [False, True]
+        found |= {branch.suffix for branch in branches}
+    assert found == {
+        tuple(prompts.free_suffix(name, PreviousAnswer(None, text)))
+        for name in compared
+        for text in ('takes the red can', 'it fell')
+    }
+    silent = dataclasses.replace(known, story='')
+    assert len(reading_branches(prompts, silent, 'it fell', random.Random(0))) == 2
+    assert reading_branches(prompts, silent, '', random.Random(0)) == []
 
 
 def test_a_sparse_sample_learns_how_far_to_trust_explanations(model: ArmorModel) -> None:

@@ -378,6 +378,17 @@ def test_shipped_studies_are_sound(name: str) -> None:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize('name', ['ablations', 'smoke'])
+def test_all_recipes_begin_where_a_start_says(name: str) -> None:
+    usual, others = read_study(name)
+    study, recipes = read_study(name, 'out/own/checkpoint')
+    assert all(recipe.model.checkpoint == 'out/own/checkpoint' for recipe in recipes.values())
+    for key, recipe in recipes.items():
+        assert recipe.model.random is None
+        assert dataclasses.replace(recipe, model=others[key].model) == others[key]
+    assert dataclasses.replace(study, changes=usual.changes) == usual
+
+
 def test_unknown_studies_are_listed() -> None:
     with pytest.raises(ArmorError, match='one of these names: ablations, ratios, smoke'):
         find_study('nothing')

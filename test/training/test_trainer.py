@@ -20,6 +20,8 @@ from toy_training import (
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.conditioning import Truth
+from armor_ros.training.packing import PackedBatch
+from armor_ros.training.recipe import PhaseRecipe
 from armor_ros.training.schedule import StepReport, plan_phase, rate_at, steps_of
 from armor_ros.training.steps import BatchMaker
 from armor_ros.training.trainer import Interrupted, Trainer
@@ -249,19 +251,54 @@ def test_facts_alone_tell_neither_label_nor_explanation(toy_data: Path, tmp_path
 
 def test_facts_are_compared_where_that_is_asked_for(toy_data: Path, tmp_path: Path) -> None:
     counts = []
-    for compare in (False, True):
-        recipe = make_recipe({'kind': 'facts', 'compare': compare})
+    for asked_for in ({}, {'compare': True}, {'read': True}, {'compare': True, 'read': True}):
+        recipe = make_recipe({'kind': 'facts', **asked_for})
         samples = [make_trainer(recipe, toy_data, tmp_path)._data[index] for index in range(4)]
         maker = BatchMaker(make_model(recipe, toy_data), recipe.phases[0], [], 'seed')
         counts.append(len(maker.make(samples, [0] * 4).packed.detections))
     asked = [len(sample.facts.compared) for sample in samples]
     assert all(asked)
-    # each once from the clip, and one of them behind the story
-    assert counts == [4 * 3, 4 * 3 + sum(asked) + 4]
+    # each once from the clip, and one of them behind the story; or each behind a text alone
+    seen, read = sum(asked) + 4, sum(asked)
+    assert [count - 4 * 3 for count in counts] == [0, seen, read, seen + read]
+
+
+def test_explanations_are_asked_for_without_labels(toy_data: Path, tmp_path: Path) -> None:
+    """Beside the facts each explained sample is explained; no label makes a difference."""
+    recipe = make_recipe({'kind': 'facts', 'epochs': 2, 'explain': True})
+    trainer = make_trainer(recipe, toy_data, tmp_path / 'asked')
+    samples = [trainer._data[index] for index in range(3)]
+    model = make_model(recipe, toy_data)
+    silent = dataclasses.replace(recipe.phases[0], explain=False)
+
+    def made(phase: PhaseRecipe, *truths: Truth) -> PackedBatch:
+        own = [
+            dataclasses.replace(sample, truth=truth)
+            for sample, truth in zip(samples, truths, strict=True)
+        ]
+        return BatchMaker(model, phase, [], 'seed').make(own, [0] * 3).packed
+
+    truths = (Truth(True, 'It fell.'), Truth(True), Truth(False, 'It stands.'))
+    found = made(recipe.phases[0], *truths)
+    without = made(silent, *truths)
+    turned = made(
+        recipe.phases[0], *(dataclasses.replace(each, failed=not each.failed) for each in truths)
+    )
+    assert torch.equal(found.failed, without.failed)
+    assert torch.equal(found.failed, turned.failed)
+    assert torch.equal(found.targets, turned.targets)
+    prompts = model.prompts
+    texts = sum(len(prompts.explanation_tokens(each.explanation)) for each in truths[::2])
+    assert found.target_tokens - without.target_tokens == texts
+    losses = losses_of(recipe, toy_data, tmp_path / 'run')
+    assert losses[-1][1] < losses[0][1]
 
 
 def test_facts_are_for_warmup_alone() -> None:
     with pytest.raises(ArmorError, match='only warmup asks for them'):
         make_recipe({'kind': 'online', 'facts': True})
-    with pytest.raises(ArmorError, match='compare is on, but no facts are asked for'):
-        make_recipe({'kind': 'warmup', 'compare': True})
+    for name in ('compare', 'read'):
+        with pytest.raises(ArmorError, match=f'{name} is on, but no facts are asked for'):
+            make_recipe({'kind': 'warmup', name: True})
+    with pytest.raises(ArmorError, match='only facts would not ask for explanations'):
+        make_recipe({'kind': 'warmup', 'explain': True})

@@ -131,7 +131,12 @@ def test_data_that_cannot_teach_is_refused(toy_data: Path, tmp_path: Path) -> No
     refused(QUICK, one, "all 8 samples of the split 'train' are labelled 'success'; a detector")
     sparse = write_data(tmp_path / 'sparse', lambda s: dataclasses.replace(
         s, explanation=None, state=None, views={'left': s.views['front']}))  # fmt: skip
-    for phase in ({'kind': 'expert'}, {'kind': 'sft', 'only_dense': True}):
+    lacking: tuple[dict[str, object], ...] = (
+        {'kind': 'expert'},
+        {'kind': 'sft', 'only_dense': True},
+        {'kind': 'facts', 'explain': True},
+    )
+    for phase in lacking:
         refused(make_recipe(phase), sparse, f'phase {phase["kind"]} needs explained samples')
     refused(make_recipe({'kind': 'perception'}), sparse, 'which 8 of 8 samples lack, first')
     refused(
