@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from distributed_run import RECIPE, ROUGH_RECIPE
-from toy_training import distance, losses_of, make_trainer, smaller
+from toy_training import LOSSES, distance, losses_of, make_trainer, smaller
 
 from armor_ros.model.checkpoint import load_checkpoint
 from armor_ros.training.recipe import TrainingRecipe
@@ -27,7 +27,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('deepspeed') is None, reason='there is no deepspeed'
 )
 CONFIG = Path(__file__).parents[2] / 'config/accelerate/deepspeed.yaml'
-LOSSES = ('detection', 'language', 'auxiliary', 'accuracy')
 
 
 def command(

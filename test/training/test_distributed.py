@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 import torch
 from distributed_run import RECIPE, ROUGH_RECIPE
-from toy_training import distance, losses_of, make_trainer
+from toy_training import LOSSES, distance, losses_of, make_trainer
 
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint
 from armor_ros.training.recipe_files import recipe_text
-
-LOSSES = ('detection', 'language', 'auxiliary', 'accuracy')
 
 
 @pytest.fixture(scope='module')

@@ -210,6 +210,7 @@ def test_recipes_of_small_models_run_on_a_processor(toy_data: Path, tmp_path: Pa
         ('smoke', '', ''),
         ('perception', '', ''),
         ('facts', 'perception', 'simulated-cell'),
+        ('speech', 'facts', 'out/facts/checkpoint'),
         ('small', 'facts', 'out/facts/checkpoint'),
         ('more', 'small', 'simulated-cell'),
     ):

@@ -25,6 +25,8 @@ SIZE = 56
 ITEMS = ('red can', 'blue cube')
 REGIONS = ('left bin', 'right bin')
 ACCOUNT_TASK = 'What does the gripper do?'
+# What a report tells of a step, or of a trial.
+LOSSES = ('detection', 'language', 'auxiliary', 'accuracy')
 KINDS = ('perception', 'warmup', 'expert', 'online')
 
 
@@ -130,13 +132,11 @@ def make_trainer(
 def losses_of(
     recipe: TrainingRecipe, root: Path, output: Path, cache: Path | None = None
 ) -> list[list[float]]:
-    """Train, and return all losses and the accuracy, step by step."""
+    """Train, and return what ``LOSSES`` names, step by step."""
     found: list[list[float]] = []
     make_trainer(
         recipe, root, output, cache,
-        on_step=lambda report: found.append(
-            [report.detection, report.language, report.auxiliary, report.accuracy]
-        ),
+        on_step=lambda report: found.append([getattr(report, name) for name in LOSSES]),
     ).train()  # fmt: skip
     return found
 
