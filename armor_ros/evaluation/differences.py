@@ -34,7 +34,7 @@ def differences(tasks: Sequence[Labelled], referenced: Sequence[Referenced]) -> 
     first, second = (_means(run) for run in tasks)
     for name in first:
         result[name] = _of_means(draw, first[name], second[name])
-    result['auroc'] = _of_ranking(draw, tasks)
+    result['auroc'] = auroc_difference(draw, tasks)
     scores = [_scores(run) for run in referenced]
     for name in scores[0]:
         if name in scores[1]:
@@ -81,7 +81,8 @@ def _difference(sums: Array) -> Array:
     return divide(sums[..., 1], sums[..., 3]) - divide(sums[..., 0], sums[..., 2])
 
 
-def _of_ranking(draw: Bootstrap, tasks: Sequence[Labelled]) -> Figure:
+def auroc_difference(draw: Bootstrap, tasks: Sequence[Labelled]) -> Figure:
+    """Return the difference of two runs' areas under the ROC curve; see ``differences``."""
     among = [run.scored for run in tasks]
     for run, chosen in zip(tasks, among, strict=True):
         reason = why_not_ranked(run.failed, chosen)

@@ -18,6 +18,7 @@ from scipy import stats
 
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.detection import detection, groups
+from armor_ros.evaluation.differences import auroc_difference
 from armor_ros.evaluation.doubt import error_auroc, expected_calibration_error
 from armor_ros.evaluation.failure_kinds import kind_figures, kind_of
 from armor_ros.evaluation.intervals import CONFIDENCE, Array, Figure, figure, no_figure
@@ -67,8 +68,10 @@ def difference_figures(
     if [key_of(line) for line in first] != [key_of(line) for line in second]:
         raise ArmorError('the answers are to different tasks; evaluate them all again')
     chosen = [index for index, line in enumerate(first) if line['label']]
-    tasks = Labelled.of([first[index] for index in chosen])
-    values = [_values([lines[index] for index in chosen], kinds) for lines in (first, second)]
+    kept = [[lines[index] for index in chosen] for lines in (first, second)]
+    both = [Labelled.of(lines) for lines in kept]
+    tasks = both[0]
+    values = [_values(lines, kinds) for lines in kept]
     failed = tasks.failed
     explained = np.array([has_reference(line) for line in tasks.lines], np.bool_)
     known = np.array([str(line.get('sample_id') or '') in kinds for line in tasks.lines], np.bool_)
@@ -78,10 +81,11 @@ def difference_figures(
         'rouge_l_failures': explained & failed,
         'right_kind': known & failed,
     }
-    return {
+    means = {
         name: tasks.bootstrap.mean(values[1][_of(name)] - values[0][_of(name)], chosen_ones)
         for name, chosen_ones in among.items()
     }
+    return {**means, 'auroc': auroc_difference(tasks.bootstrap, both)}
 
 
 def over_seeds(figures: Sequence[Figure], low: float = 0.0, high: float = 1.0) -> Figure:

@@ -8,6 +8,7 @@ from typing import Any
 
 _MAIN = {
     'accuracy': 'detection',
+    'auroc': 'area under ROC',
     'rouge_l': 'explanation',
     'rouge_l_failures': 'of failures',
     'right_kind': 'right kind',
@@ -18,6 +19,7 @@ _MAIN = {
 }
 _DIFFERENCES = {
     'accuracy': 'detection',
+    'auroc': 'area under ROC',
     'rouge_l': 'explanation',
     'rouge_l_failures': 'of failures',
     'right_kind': 'right kind',
@@ -78,9 +80,10 @@ _WAYS = {
     'made_to_think': 'made to think',
 }
 _READING = (
-    'Detection is accuracy; explanation is ROUGE-L against the reference, of all tasks and of '
-    'failures alone; right kind is the share of failures whose explanation names the kind of the '
-    'event that caused them, and wrong object the share of failures of that kind that are '
+    'Detection is accuracy, and the area under the ROC curve that of the probability of failure, '
+    'which depends on no threshold; explanation is ROUGE-L against the reference, of all tasks '
+    'and of failures alone; right kind is the share of failures whose explanation names the kind '
+    'of the event that caused them, and wrong object the share of failures of that kind that are '
     'detected. Entropy tells errors is the area under the ROC curve of the detection entropy as '
     "a detector of wrong answers, 0.5 is chance. Motion only is what a classifier of the arm's "
     'true path, which sees no object, reaches (accuracy; its interval is of balanced accuracy).'

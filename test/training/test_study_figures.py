@@ -89,6 +89,9 @@ def test_differences_are_paired() -> None:
     found = difference_figures(first, second, KINDS)
     assert found['accuracy']['value'] == 0.5
     assert found['right_kind']['value'] == pytest.approx(1 / 3, abs=1e-6)
+    areas = [answer_figures(lines, KINDS)['auroc']['value'] for lines in (first, second)]
+    assert found['auroc']['value'] == pytest.approx(areas[1] - areas[0], abs=1e-6)
+    assert areas[0] != areas[1]
     assert 0 < found['rouge_l_failures']['value'] < 1
     same = difference_figures(first, first, KINDS)
     assert {each['value'] for each in same.values()} == {0.0}
