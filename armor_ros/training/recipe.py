@@ -193,10 +193,7 @@ class PhaseRecipe:
                     'or leave it out'
                 )
         if self.explain and self.kind != 'facts':
-            raise ArmorError(
-                f'{here}: explain is on, but only facts would not ask for explanations without '
-                'it; leave it out'
-            )
+            raise ArmorError(f'{here}: explain is on, but that is for facts alone; leave it out')
         if self.kind != 'perception' and (self.vary or self.time_steps is not None):
             raise ArmorError(
                 f'{here}: time_steps and vary are for perception alone, since what is said of a '

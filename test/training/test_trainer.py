@@ -300,5 +300,5 @@ def test_facts_are_for_warmup_alone() -> None:
     for name in ('compare', 'read'):
         with pytest.raises(ArmorError, match=f'{name} is on, but no facts are asked for'):
             make_recipe({'kind': 'warmup', name: True})
-    with pytest.raises(ArmorError, match='only facts would not ask for explanations'):
+    with pytest.raises(ArmorError, match='explain is on, but that is for facts alone'):
         make_recipe({'kind': 'warmup', 'explain': True})
