@@ -20,14 +20,15 @@ from armor_ros.training.recipe_files import read_training_recipe, recipe_text
 
 # How a trained model is asked: see ``armor_ros.training.study_answers``.
 Way = Literal[
-    'single', 'round_0', 'agreeing_0', 'consensus_0', 'last', 'best', 'agreeing', 'consensus',
-    'written', 'made_to_think',
+    'single', 'round_0', 'agreeing_0', 'consensus_0', 'last', 'best', 'likeliest', 'agreeing',
+    'consensus', 'written', 'made_to_think',
 ]  # fmt: skip
 WAYS: tuple[Way, ...] = (
-    'single', 'round_0', 'agreeing_0', 'consensus_0', 'last', 'best', 'agreeing', 'consensus',
+    'single', 'round_0', 'agreeing_0', 'consensus_0', 'last', 'best', 'likeliest', 'agreeing',
+    'consensus',
 )  # fmt: skip
 # Those of a recipe that names none.
-USUAL_WAYS: tuple[Way, ...] = ('single', 'round_0', 'last', 'best')
+USUAL_WAYS: tuple[Way, ...] = ('single', 'round_0', 'last', 'best', 'likeliest')
 SFT_WAYS: tuple[Way, ...] = ('written', 'made_to_think')
 
 _EPOCHS_APART = 1e-6

@@ -6,13 +6,15 @@ The models of a study answer: by the code of ``armor evaluate``, in several ways
 - ``round_0``: the first round of refinement, whose texts are sampled.
 - ``last``: Algorithm 2's answer, of the round at which it stopped.
 - ``best``: that of the round with the lowest combined entropy.
+- ``likeliest``: Algorithm 2's answer in one trajectory that samples nothing, which begins with
+  ``single``.
 - ``agreeing_0`` and ``agreeing``: round 0 and Algorithm 2's answer, but of the trajectories the
   one whose explanation agrees most with the label (see ``ExplanationChoice``).
 - ``consensus_0`` and ``consensus``: the same with the explanation that is most like the others.
 - ``written``: the text of a fine-tuned model.
 - ``made_to_think``: the same where its thought may not be empty.
 
-Rounds of one run of Algorithm 2 give all between the first and the last two.
+Rounds of one run of Algorithm 2 give all that are sampled.
 """
 
 from __future__ import annotations
@@ -179,8 +181,10 @@ def _predictor(model: ArmorModel, settings: StudyEvaluation, name: str) -> Predi
         # notes agreements, and is else what Algorithm 2 does
         explanation_choice=ExplanationChoice.AGREEMENT,
     )
+    if name in ('single', 'likeliest'):
+        refinement = replace(refinement, trajectories=1, temperature=0.0)
     if name == 'single':
-        refinement = replace(refinement, rounds=1, trajectories=1, temperature=0.0)
+        refinement = replace(refinement, rounds=1)
     diagnoser = Diagnoser(model)
     return ModelPredictor(diagnoser, EvaluationSettings(episodes, refinement), model.info)
 

@@ -72,6 +72,7 @@ _WAYS = {
     'round_0': 'round 0',
     'last': 'refined, last',
     'best': 'refined, best',
+    'likeliest': 'refined, likeliest',
     'agreeing_0': 'round 0, agreeing',
     'agreeing': 'refined, agreeing',
     'consensus_0': 'round 0, consensus',
@@ -91,7 +92,8 @@ _READING = (
 _ANSWERS = (
     'Single pass is the likeliest label and text; round 0 the first round of refinement, whose '
     'text is sampled; refined is the answer of Algorithm 2, of the round at which it stopped '
-    '(last) or of the one with the lowest combined entropy (best). Agreeing takes of the '
+    '(last) or of the one with the lowest combined entropy (best), or that of one trajectory that '
+    'samples nothing (likeliest), which begins with the single pass. Agreeing takes of the '
     'trajectories with the same label the one whose explanation, given alone, makes the detection '
     'surest of it, consensus the one whose explanation is most like theirs. A fine-tuned model '
     'writes one text with both answers; made to think, it may not leave its thought empty.'

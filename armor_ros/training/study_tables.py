@@ -29,8 +29,9 @@ SCHEMA = 1
 
 # Figures that are no shares: their mean is not held within 0 and 1.
 _UNBOUNDED = ('rounds', 'seconds')
-# What is subtracted from a refined answer to show what its rounds gave.
-_BEFORE: Way = 'round_0'
+# What is subtracted from a refined answer to show what its rounds gave: what it began with.
+_BEFORE: dict[Way, Way] = {'likeliest': 'single'}
+_FIRST: tuple[Way, ...] = ('single', 'round_0')
 
 
 def write_results(results: StudyResults) -> dict[str, Any]:
@@ -149,11 +150,11 @@ def _rounds(
 def _compared_with(
     answers: Answers, entry: StudyRecipe, way: Way
 ) -> list[tuple[StudyRecipe, Way]]:
-    """Return what an answer is subtracted: round 0 of its own model, and the reference's."""
+    """Return what is subtracted from an answer: its own model's first, and the reference's."""
     study = answers.results.study
     found: list[tuple[StudyRecipe, Way]] = []
-    if way not in ('single', _BEFORE):
-        found.append((entry, _BEFORE))
+    if way not in _FIRST:
+        found.append((entry, _BEFORE.get(way, 'round_0')))
     name = study.reference_of(entry)
     if not name or entry.name == name:
         return found

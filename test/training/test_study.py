@@ -115,7 +115,7 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     assert list(rows) == [
         ('plain', 'single'), ('refined-plain', 'last'),
         ('longer', 'single'),
-        *(('armor', way) for way in ('single', 'round_0', 'last', 'best')),
+        *(('armor', way) for way in ('single', 'round_0', 'last', 'best', 'likeliest')),
         ('agreeing', 'agreeing_0'), ('agreeing', 'agreeing'),
         ('SFT-D', 'written'), ('SFT-D', 'made_to_think'),
     ]  # fmt: skip
@@ -141,6 +141,7 @@ def test_a_study_of_a_few_recipes(tmp_path: Path, data: Path) -> None:
     differences = content['splits']['test']['differences']
     pairs = {(d['recipe'], d['way'], d['minus'], d['minus_way']) for d in differences}
     assert ('armor', 'last', 'armor', 'round_0') in pairs
+    assert ('armor', 'likeliest', 'armor', 'single') in pairs
     assert ('armor', 'single', 'plain', 'single') in pairs
     assert [pair for pair in pairs if pair[0] == 'longer'] == [
         ('longer', 'single', 'armor', 'single')
@@ -171,6 +172,14 @@ def assert_rows_tell_the_same(request: StudyRequest, rows: dict[Any, Any]) -> No
         ]
         found = rows['armor', way]['figures']['accuracy']['values'][1]
         assert found == pytest.approx(sum(right) / 4)
+    # nothing is sampled, so refinement begins with what the single pass says
+    for line, refined in zip(
+        read_lines(answers / 'single'), read_lines(answers / 'likeliest'), strict=True
+    ):
+        first = refined['trace'][0]
+        assert (first['round'], first['explanation']) == (0, line['explanation'])
+        assert first['failure_probability'] == line['failure_probability']
+        assert refined['rounds'] == len(refined['trace']) > 1
 
 
 def assert_heads_and_rounds(found: dict[str, Any], rows: dict[Any, Any]) -> None:
