@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import enum
 import functools
+import math
 import types
 import typing
 from pathlib import Path
@@ -66,6 +67,12 @@ def config_from_dict(cls: type[Config], data: object, prefix: str = '') -> Confi
         if name not in values:
             raise ArmorError(f'{prefix + name!r} is missing; it has no default')
     return cls(**values)
+
+
+def check_number(where: str, name: str, value: float, low: float, high: float) -> None:
+    """Raise ArmorError, naming the value and its limits, unless it is from low to high."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ArmorError(f'{where}: {name} is {value}; give a number from {low:g} to {high:g}')
 
 
 @functools.cache

@@ -27,13 +27,8 @@ from armor_ros.training.benchmark_models import (
 from armor_ros.training.benchmark_naive import NaiveLoop
 from armor_ros.training.optimization import freeze_for, make_optimizer
 from armor_ros.training.packing import Clip
-from armor_ros.training.recipe import (
-    ModelRecipe,
-    OptimizerRecipe,
-    PhaseRecipe,
-    RandomModel,
-    TrainingRecipe,
-)
+from armor_ros.training.phase_recipe import PhaseRecipe
+from armor_ros.training.recipe import ModelRecipe, OptimizerRecipe, RandomModel, TrainingRecipe
 from armor_ros.training.rollout import RolloutSettings
 from armor_ros.training.samples import TrainingSample
 from armor_ros.training.schedule import PhasePlan, plan_phase

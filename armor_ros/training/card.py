@@ -12,7 +12,8 @@ import transformers
 
 from armor_ros import __version__
 from armor_ros.evaluation.wilson import wilson
-from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
+from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.recipe_files import recipe_text
 from armor_ros.training.run_folder import DataFacts
 

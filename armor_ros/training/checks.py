@@ -10,7 +10,8 @@ from pathlib import Path
 
 from armor_ros.datasets.manifest import Sample, read_manifest
 from armor_ros.errors import ArmorError
-from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
+from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.samples import TrainingData, read_samples
 
 _FAULTS_LISTED = 20

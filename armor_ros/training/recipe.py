@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from armor_ros.configuration import check_number
 from armor_ros.errors import ArmorError
 from armor_ros.model.config import ArmorConfig
-
-PhaseKind = Literal['perception', 'facts', 'warmup', 'expert', 'online', 'sft']
-Conditioning = Literal['paper', 'mixed', 'contrast']
-# Phases that ask for labels and explanations, and so can learn from sampled ones.
-_EXPLAINING = ('warmup', 'expert', 'online')
+from armor_ros.training.phase_recipe import PhaseRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +36,8 @@ class DataRecipe:
 
     def __post_init__(self) -> None:
         if self.folds:
-            _check('data', 'folds', self.folds, 2, 100)
-            _check('data', 'left_out', self.left_out, 0, self.folds - 1)
+            check_number('data', 'folds', self.folds, 2, 100)
+            check_number('data', 'left_out', self.left_out, 0, self.folds - 1)
         for name in ('dense', 'sparse'):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -73,17 +69,17 @@ class RandomModel:
 
     def __post_init__(self) -> None:
         here = 'model.random'
-        _check(here, 'hidden_size', self.hidden_size, 32, 65536)
+        check_number(here, 'hidden_size', self.hidden_size, 32, 65536)
         if self.hidden_size % 32:
             raise ArmorError(
                 f'{here}: hidden_size is {self.hidden_size}; make it a multiple of 32, the size '
                 'of an attention head'
             )
-        _check(here, 'layers', self.layers, 1, 1000)
-        _check(here, 'vision_layers', self.vision_layers, 1, 1000)
-        _check(here, 'vocabulary', self.vocabulary, 300, 1_000_000)
+        check_number(here, 'layers', self.layers, 1, 1000)
+        check_number(here, 'vision_layers', self.vision_layers, 1, 1000)
+        check_number(here, 'vocabulary', self.vocabulary, 300, 1_000_000)
         if self.spread is not None:
-            _check(here, 'spread', self.spread, 1e-6, 10.0)
+            check_number(here, 'spread', self.spread, 1e-6, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,117 +103,6 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseRecipe:
-    """
-    One phase of Algorithm 1, or of a baseline.
-
-    - ``perception``: the vision tower alone learns the simulator's state; at the end its tokens
-      are standardized (see ``training.standardize``).
-    - ``facts``: both heads learn, of the simulator's state, what the gripper takes and where it
-      lets go, and neither labels nor explanations: what a pretrained backbone brings.
-    - ``warmup``: label and explanation from nothing but the clip.
-    - ``expert``: each given what is true of the other task (section 4.2). ``conditioning`` paper
-      masks the task's own truth; mixed quotes nothing, one, or both, and not always the truth.
-    - ``online``: ``rounds`` rounds of the policy's own answers, sampled at ``temperature`` up to
-      ``max_new_tokens``; labels drawn unless ``sample_label`` is off.
-    - ``sft``: one answer in the format of appendix B.4, the explanation and then Yes or No.
-
-    Beside the paper's way: ``conditioning`` contrast, in warm-up and expert, asks everything
-    twice, from the clip alone and given an answer to the other task; explanations that are quoted
-    then speak of the wrong outcome in a share ``quoted_errors`` (see ``contrast_branches``). With
-    ``verified`` the model samples up to so many explanations of each clip that has a label alone,
-    before the phase begins, and learns from the first that tells of this label (see
-    ``verification``). With ``folds`` the rounds of an online phase are answered by models that
-    have not learned from the clip (see ``cross_fitting``), instead of by the model in training.
-
-    ``epochs`` counts passes over the samples that the phase uses: all, or with ``only_dense`` the
-    explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
-    ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
-    clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
-    other light, moved a little and mirrored (see ``training.variation``). ``facts`` lets a warm-up
-    ask for these, too. ``compare`` asks besides whether what the instruction names is among the
-    facts, for a model that has come to know them; ``read`` asks that of a text alone, which is
-    quoted (see ``reading_branches``). With ``explain`` a phase of facts asks for
-    explanations as well, and still for no label: the language head then speaks of success and
-    failure, as a pretrained one does, and the classification head has not heard of them.
-    """
-
-    kind: PhaseKind
-    epochs: float = 1.0
-    only_dense: bool = False
-    conditioning: Conditioning = 'paper'
-    quoted_errors: float = 0.1
-    verified: int = 0
-    folds: int = 0
-    rounds: int = 3
-    temperature: float = 0.7
-    max_new_tokens: int = 80
-    sample_label: bool = True
-    learning_rate: float | None = None
-    vision_learning_rate: float | None = None
-    auxiliary: float = 0.0
-    time_steps: int | None = None
-    vary: bool = False
-    facts: bool = False
-    compare: bool = False
-    read: bool = False
-    explain: bool = False
-
-    @property
-    def asks_state(self) -> bool:
-        """Whether vision tokens are asked for the simulator's state."""
-        return self.kind == 'perception' or self.auxiliary > 0
-
-    @property
-    def tells_accounts(self) -> bool:
-        """Whether the clips are told of before it, where the model is asked to."""
-        return self.kind in _EXPLAINING
-
-    @property
-    def asks_facts(self) -> bool:
-        """Whether what was done is asked for as the simulator's state has it."""
-        return self.facts or self.kind == 'facts'
-
-    def __post_init__(self) -> None:
-        here = f'phase {self.kind}'
-        if self.time_steps is not None:
-            _check(here, 'time_steps', self.time_steps, 1, 100_000)
-        if self.facts and self.kind != 'warmup':
-            raise ArmorError(
-                f'{here}: facts is on, but only warmup asks for them, too; leave it out'
-            )
-        for name in ('compare', 'read'):
-            if getattr(self, name) and not self.asks_facts:
-                raise ArmorError(
-                    f'{here}: {name} is on, but no facts are asked for; set facts in a warm-up, '
-                    'or leave it out'
-                )
-        if self.explain and self.kind != 'facts':
-            raise ArmorError(f'{here}: explain is on, but that is for facts alone; leave it out')
-        if self.kind != 'perception' and (self.vary or self.time_steps is not None):
-            raise ArmorError(
-                f'{here}: time_steps and vary are for perception alone, since what is said of a '
-                'clip would not hold any more; leave them out'
-            )
-        _check(here, 'epochs', self.epochs, 0.0, 1e6)
-        _check(here, 'rounds', self.rounds, 1, 100)
-        _check(here, 'temperature', self.temperature, 0.0, 100.0)
-        _check(here, 'max_new_tokens', self.max_new_tokens, 1, 4096)
-        _check(here, 'auxiliary', self.auxiliary, 0.0, 1e6)
-        _check(here, 'quoted_errors', self.quoted_errors, 0.0, 1.0)
-        _check(here, 'verified', self.verified, 0, 1000)
-        if self.verified and (self.kind not in _EXPLAINING or self.only_dense):
-            raise ArmorError(
-                f'{here}: verified is {self.verified}, for phases of all samples that ask for '
-                f'explanations ({", ".join(_EXPLAINING)}, only_dense false); leave it out'
-            )
-        if self.folds:
-            _check(here, 'folds', self.folds, 2, 100)
-            if self.kind != 'online':
-                raise ArmorError(f'{here}: folds is {self.folds}, for online phases; leave it out')
-
-
-@dataclass(frozen=True, slots=True)
 class OptimizerRecipe:
     """
     AdamW with a warm-up and then a cosine to zero over each phase (Table 5).
@@ -232,11 +117,11 @@ class OptimizerRecipe:
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        _check('optimizer', 'learning_rate', self.learning_rate, 0.0, 10.0)
-        _check('optimizer', 'vision_learning_rate', self.vision_learning_rate, 0.0, 10.0)
-        _check('optimizer', 'weight_decay', self.weight_decay, 0.0, 10.0)
-        _check('optimizer', 'warmup_ratio', self.warmup_ratio, 0.0, 1.0)
-        _check('optimizer', 'clip_norm', self.clip_norm, 1e-6, 1e6)
+        check_number('optimizer', 'learning_rate', self.learning_rate, 0.0, 10.0)
+        check_number('optimizer', 'vision_learning_rate', self.vision_learning_rate, 0.0, 10.0)
+        check_number('optimizer', 'weight_decay', self.weight_decay, 0.0, 10.0)
+        check_number('optimizer', 'warmup_ratio', self.warmup_ratio, 0.0, 1.0)
+        check_number('optimizer', 'clip_norm', self.clip_norm, 1e-6, 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +141,9 @@ class LoraRecipe:
     quantization: Literal['none', '8bit', '4bit'] = 'none'
 
     def __post_init__(self) -> None:
-        _check('lora', 'rank', self.rank, 1, 4096)
-        _check('lora', 'alpha', self.alpha, 1e-6, 1e6)
-        _check('lora', 'dropout', self.dropout, 0.0, 0.99)
+        check_number('lora', 'rank', self.rank, 1, 4096)
+        check_number('lora', 'alpha', self.alpha, 1e-6, 1e6)
+        check_number('lora', 'dropout', self.dropout, 0.0, 0.99)
         if not self.targets:
             raise ArmorError('lora.targets is empty; name projections, such as q_proj')
 
@@ -277,9 +162,9 @@ class EvaluationRecipe:
     shown: int = 4
 
     def __post_init__(self) -> None:
-        _check('evaluation', 'epochs', self.epochs, 1e-3, 1e6)
-        _check('evaluation', 'samples', self.samples, 0, 1_000_000)
-        _check('evaluation', 'shown', self.shown, 0, 1_000)
+        check_number('evaluation', 'epochs', self.epochs, 1e-3, 1e6)
+        check_number('evaluation', 'samples', self.samples, 0, 1_000_000)
+        check_number('evaluation', 'shown', self.shown, 0, 1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +196,9 @@ class TrainingRecipe:
         if not self.phases:
             raise ArmorError('phases is empty; name at least one, such as warmup')
         self._check_folds()
-        _check('recipe', 'batch_size', self.batch_size, 1, 1_000_000)
-        _check('recipe', 'micro_batch_size', self.micro_batch_size, 1, self.batch_size)
-        _check('recipe', 'language_weight', self.language_weight, 0.0, 1e6)
+        check_number('recipe', 'batch_size', self.batch_size, 1, 1_000_000)
+        check_number('recipe', 'micro_batch_size', self.micro_batch_size, 1, self.batch_size)
+        check_number('recipe', 'language_weight', self.language_weight, 0.0, 1e6)
         lora = self.lora
         if lora is not None and lora.quantization != 'none' and self.model.random is not None:
             raise ArmorError(
@@ -341,8 +226,3 @@ class TrainingRecipe:
     def kinds(self) -> Collection[str]:
         """Kinds of the phases, in order."""
         return [phase.kind for phase in self.phases]
-
-
-def _check(where: str, name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ArmorError(f'{where}: {name} is {value}; give a number from {low:g} to {high:g}')

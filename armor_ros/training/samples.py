@@ -26,7 +26,8 @@ from armor_ros.training.conditioning import Facts, Truth
 from armor_ros.training.folds import without_fold
 from armor_ros.training.kept_vision import KeptVision
 from armor_ros.training.packing import Clip
-from armor_ros.training.recipe import DataRecipe, PhaseRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
+from armor_ros.training.recipe import DataRecipe
 from armor_ros.training.state_targets import (
     StateTargets,
     shown_frames,

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from armor_ros.training.order import global_batch, share_of
-from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
+from armor_ros.training.recipe import TrainingRecipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from armor_ros.training.conditioning import (
 )
 from armor_ros.training.forward import PackedForward
 from armor_ros.training.packing import Branch, Clip, PackedBatch, PackedSample, pack
-from armor_ros.training.recipe import PhaseRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
 from armor_ros.training.rollout import RolloutSettings, propose, rollout, say, tell
 from armor_ros.training.sampled import Sampled
 from armor_ros.training.samples import TrainingSample

@@ -16,7 +16,8 @@ from accelerate import Accelerator
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.conditioning import SFT_REQUEST, Truth
 from armor_ros.training.kept_vision import with_embeddings
-from armor_ros.training.recipe import PhaseRecipe, TrainingRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
+from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.samples import TrainingData, TrainingSample
 from armor_ros.training.schedule import PhasePlan
 from armor_ros.training.steps import BatchMaker, TrainingModule, rollout_settings

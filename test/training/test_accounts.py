@@ -30,7 +30,8 @@ from armor_ros.training.conditioning import (
     warmup_branches,
 )
 from armor_ros.training.packing import Branch
-from armor_ros.training.recipe import ModelRecipe, PhaseKind, PhaseRecipe
+from armor_ros.training.phase_recipe import PhaseKind, PhaseRecipe
+from armor_ros.training.recipe import ModelRecipe
 from armor_ros.training.rollout import RolloutSettings, rollout, say, tell
 from armor_ros.training.sampled import Sampled, SamplingReport, accounts_file
 from armor_ros.training.samples import TrainingSample

@@ -21,7 +21,7 @@ from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.packing import PackedBatch
-from armor_ros.training.recipe import PhaseRecipe
+from armor_ros.training.phase_recipe import PhaseRecipe
 from armor_ros.training.schedule import StepReport, plan_phase, rate_at, steps_of
 from armor_ros.training.steps import BatchMaker
 from armor_ros.training.trainer import Interrupted, Trainer
