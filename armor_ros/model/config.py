@@ -18,6 +18,9 @@ from armor_ros.errors import ArmorError
 
 FORMAT_VERSION = 1
 
+# Which answers of the round before a prompt quotes; see ``PromptConfig``.
+Quotes = Literal['both', 'other']
+
 
 class PositionConvention(str, enum.Enum):
     """
@@ -105,6 +108,9 @@ class PromptConfig:
     classes failure and success in the conditioning line. ``account_task``, where it is not empty,
     asks before the first round what is to be seen; ``account`` is the line in which both tasks of
     all rounds quote the answer. That is not in the paper, where round 0 quotes nothing.
+    ``quotes`` both quotes label and explanation of the round before in the prompts of both tasks,
+    as B.4 has it; other quotes to each task the answer to the other one alone, as training on the
+    expert's answers does (A.2): to the detection the explanation, to the explanation the label.
     """
 
     system: str = (
@@ -132,6 +138,7 @@ class PromptConfig:
     reasoning_task: str = 'Please give your reasoning.'
     detection_values: tuple[str, ...] = ('No', 'Yes')
     account_task: str = ''
+    quotes: Quotes = 'both'
 
     def __post_init__(self) -> None:
         _check_fields('question', self.question, {'instruction'})

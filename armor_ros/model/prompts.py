@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -28,7 +28,8 @@ class PreviousAnswer:
 
     ``failed`` None or ``explanation`` '' leave that conditioning line out (section 4.2). So does
     an empty ``account``: what the model told of the clip before all rounds, which is the same in
-    each (see ``PromptConfig.account_task``).
+    each (see ``PromptConfig.account_task``). Of label and explanation a task may be quoted that of
+    the other task alone (see ``PromptConfig.quotes``).
     """
 
     failed: bool | None = None
@@ -86,10 +87,14 @@ class PromptEncoder:
 
     def detection_suffix(self, previous: PreviousAnswer) -> list[int]:
         """Return the tokens after the prefix that ask for the detection."""
+        if self._config.quotes == 'other':
+            previous = replace(previous, failed=None)
         return self._suffix(previous, self._config.detection_task)
 
     def reasoning_suffix(self, previous: PreviousAnswer) -> list[int]:
         """Return the tokens after the prefix that ask for the explanation."""
+        if self._config.quotes == 'other':
+            previous = replace(previous, explanation='')
         return self._suffix(previous, self._config.reasoning_task)
 
     def free_suffix(self, request: str, previous: PreviousAnswer | None = None) -> list[int]:

@@ -83,6 +83,11 @@ class PhaseRecipe:
         return self.kind in _EXPLAINING
 
     @property
+    def quotes_both(self) -> bool:
+        """Whether there are prompts that may quote both answers; see ``PromptConfig.quotes``."""
+        return self.kind == 'online' or (self.kind == 'expert' and self.conditioning == 'mixed')
+
+    @property
     def asks_facts(self) -> bool:
         """Whether what was done is asked for as the simulator's state has it."""
         return self.facts or self.kind == 'facts'

@@ -9,7 +9,7 @@ from typing import Literal
 
 from armor_ros.configuration import check_number
 from armor_ros.errors import ArmorError
-from armor_ros.model.config import ArmorConfig
+from armor_ros.model.config import ArmorConfig, Quotes
 from armor_ros.training.phase_recipe import PhaseRecipe
 
 
@@ -88,14 +88,15 @@ class ModelRecipe:
     What training starts from: ``checkpoint``, a folder or a hub model; else ``random`` weights.
 
     ``config`` is that of the new checkpoint, where it starts from random weights or from a plain
-    backbone; a checkpoint of ours keeps its own, but for ``account_task``, which replaces that of
-    its prompts where it is not None.
+    backbone; a checkpoint of ours keeps its own, but for ``account_task`` and ``quotes``, which
+    replace those of its prompts where they are not None (see ``PromptConfig``).
     """
 
     checkpoint: str = ''
     random: RandomModel | None = None
     config: ArmorConfig = field(default_factory=ArmorConfig)
     account_task: str | None = None
+    quotes: Quotes | None = None
 
     def __post_init__(self) -> None:
         if bool(self.checkpoint) == (self.random is not None):

@@ -39,9 +39,10 @@ def starting_model(
         model = _random_model(recipe, recipe.model.random, texts)
     else:
         model = _without_calibration(_loaded_model(recipe, device))
-    task = recipe.model.account_task
-    if task is not None:
-        prompts = dataclasses.replace(model.config.prompts, account_task=task)
+    given = {'account_task': recipe.model.account_task, 'quotes': recipe.model.quotes}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if changes:
+        prompts = dataclasses.replace(model.config.prompts, **changes)
         model = with_config(model, dataclasses.replace(model.config, prompts=prompts))
     if recipe.lora is not None:
         add_adapters(model, recipe.lora, recipe.seed)

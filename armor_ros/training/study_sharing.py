@@ -55,22 +55,30 @@ def shared_part(recipe: TrainingRecipe, others: Iterable[TrainingRecipe]) -> Tra
     if not count:
         return None
     first = dataclasses.replace(recipe, name=_NAME, phases=recipe.phases[:count])
+    if not any(phase.quotes_both for phase in first.phases):
+        first = _quoting_nothing(first)
     # else one of the two would have a head for the simulator's state, and the other none
     return first if first.asks_state == recipe.asks_state else None
 
 
 def _common(recipe: TrainingRecipe, other: TrainingRecipe) -> int:
     """Return with how many equal phases two recipes begin that are otherwise the same."""
-    if dataclasses.replace(other, name=recipe.name, phases=recipe.phases) != recipe:
+    renamed = dataclasses.replace(other, name=recipe.name, phases=recipe.phases)
+    if _quoting_nothing(renamed) != _quoting_nothing(recipe):
         return 0
     if other.asks_state != recipe.asks_state:
         return 0
     count = 0
     for own, others in zip(recipe.phases, other.phases, strict=False):
-        if own != others:
+        if own != others or (own.quotes_both and recipe.model.quotes != other.model.quotes):
             break
         count += 1
     return count
+
+
+def _quoting_nothing(recipe: TrainingRecipe) -> TrainingRecipe:
+    """Return a recipe as it is before the first phase whose prompts may quote both answers."""
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, quotes=None))
 
 
 def _go_on_from(place: Path, folder: Path) -> None:

@@ -90,6 +90,34 @@ def test_agrees_with_the_naive_reference(
     assert_agree(diagnosis, reference)
 
 
+class OtherTaskAlone(NaiveReference):
+    """Quotes to each task the answer to the other one alone."""
+
+    def detect(self, detection: str, reasoning: str) -> tuple[float, float]:
+        return super().detect('', reasoning)
+
+    def explain(
+        self, detection: str, reasoning: str, settings: RefinementSettings, t: int, m: int
+    ) -> tuple[list[int], float]:
+        return super().explain(detection, '', settings, t, m)
+
+
+def test_a_checkpoint_may_quote_to_each_task_the_other_s_answer_alone(
+    model: ArmorModel, make_episode: EpisodeMaker
+) -> None:
+    small = with_config(model, dataclasses.replace(model.config, image_size=56))
+    prompts = dataclasses.replace(small.config.prompts, quotes='other')
+    masking = with_config(small, dataclasses.replace(small.config, prompts=prompts))
+    settings = dataclasses.replace(QUICK, rounds=4, tolerance=0.0)
+    episode = make_episode(count=4)
+    diagnosis = Diagnoser(masking).diagnose(episode, settings)
+    with torch.no_grad():
+        reference = OtherTaskAlone(small, episode).refine(settings)
+    assert diagnosis.rounds > 1
+    assert_agree(diagnosis, reference)
+    assert Diagnoser(small).diagnose(episode, settings).trace != diagnosis.trace
+
+
 @pytest.mark.parametrize('mode', list(InputMode))
 @pytest.mark.parametrize('seed', range(6))
 def test_agrees_with_the_simple_path(

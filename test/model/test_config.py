@@ -86,6 +86,7 @@ def test_absent_keys_take_their_defaults() -> None:
         ('{"prompts": {"question": "{instruction:d}"}}', 'it must contain {instruction}'),
         ('{"prompts": {"open_question": "{}"}}', 'it must contain no {fields}'),
         ('{"prompts": {"detection_values": ["No"]}}', 'prompts.detection_values'),
+        ('{"prompts": {"quotes": "none"}}', "'none'; it must be one of both, other"),
         ('[]', 'the config is []; it must be a mapping'),
         ('{', 'is not valid JSON'),
     ],

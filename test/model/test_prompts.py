@@ -92,6 +92,24 @@ def test_suffix_with_conditioning() -> None:
     assert 'detection' not in shown(PROMPTS.reasoning_suffix(PreviousAnswer(None, 'It fell.')))
 
 
+def test_each_task_may_be_quoted_the_answer_to_the_other_one_alone() -> None:
+    prompts = PromptEncoder(TOKENIZER, PromptConfig(quotes='other'))
+    answer = PreviousAnswer(True, 'It fell.', account='lets go of the can')
+    assert shown(prompts.detection_suffix(answer)) == (
+        'Given the account is lets go of the can\n'
+        'Given the previous reasoning is It fell.\n'
+        'Please give a Yes/No answer.<|im_end|>\n<|im_start|>assistant\n'
+    )
+    assert shown(prompts.reasoning_suffix(answer)) == (
+        'Given the account is lets go of the can\n'
+        'Given the previous detection is No.\n'
+        'Please give your reasoning.<|im_end|>\n<|im_start|>assistant\n'
+    )
+    for suffix in ('detection_suffix', 'reasoning_suffix'):
+        nothing = PreviousAnswer()
+        assert getattr(prompts, suffix)(nothing) == getattr(PROMPTS, suffix)(nothing)
+
+
 def test_pieces_are_tokenised_on_their_own() -> None:
     previous = PreviousAnswer(True, 'It fell.')
     pieces = (

@@ -150,6 +150,9 @@ def test_a_recipe_may_replace_what_a_checkpoint_is_asked(
             make_recipe({'kind': 'warmup'}), model=ModelRecipe(folder, account_task=task)
         )
         assert starting_model(recipe, ()).config.prompts.account_task == expected
+    masking = dataclasses.replace(recipe, model=ModelRecipe(folder, quotes='other'))
+    prompts = starting_model(masking, ()).config.prompts
+    assert (prompts.account_task, prompts.quotes) == (TASK, 'other')
 
 
 def recipe_of(task: str, **changes: Any) -> Any:

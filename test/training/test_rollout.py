@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -43,11 +44,13 @@ def engine_answers(model: ArmorModel, clip: Clip, rounds: int) -> list[PreviousA
     return answers
 
 
-@pytest.mark.parametrize('account_task', ['', 'What does the gripper do?'])
+@pytest.mark.parametrize(
+    'changes', [{}, {'account_task': 'What does the gripper do?'}, {'quotes': 'other'}]
+)
 def test_answers_are_those_of_inference(
-    model: ArmorModel, monkeypatch: pytest.MonkeyPatch, account_task: str
+    model: ArmorModel, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    prompts = dataclasses.replace(model.config.prompts, account_task=account_task)
+    prompts = dataclasses.replace(model.config.prompts, **changes)
     model = with_config(model, dataclasses.replace(model.config, prompts=prompts))
     clips = make_clips(model)
     found = [

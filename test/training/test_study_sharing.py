@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def test_what_is_shared() -> None:
     assert again.phases == ARMOR.phases[:1]
     assert shared_part(again, recipes) is None
     assert shared_part(ARMOR, [ARMOR]) is None
+    # quoting less begins with the first prompt that may quote both answers
+    masked = smaller(ARMOR, model=dataclasses.replace(ARMOR.model, quotes='other'))
+    for recipe, others in ((masked, [ARMOR]), (ARMOR, [masked]), (masked, recipes)):
+        assert shared_part(recipe, others) == first
+    longer = smaller(masked, phases=(*masked.phases, masked.phases[-1]))
+    assert shared_part(longer, [ARMOR]) == first
+    assert shared_part(longer, [masked]) == smaller(masked, name='shared')
     # of another seed, and of a model without a head for the state
     assert shared_part(ARMOR, [smaller(PLAIN, seed=1)]) is None
     stateless = make_recipe({'kind': 'warmup'}, {'kind': 'expert'})
