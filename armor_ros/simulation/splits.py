@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures import FAILURES
@@ -74,45 +75,29 @@ def _plan_split(recipe: Recipe, name: str) -> list[Pair]:
     failures = split.episodes - successes
     count = max(successes, failures)
     rng = np.random.default_rng(stable_seed(recipe.seed, name, 'plan'))
-
-    def shuffled(weights: dict[str, float]) -> dict[str, float]:
-        # or in a small split the same few would come in every task
-        return {key: weights[key] for key in rng.permutation(list(weights)).tolist()}
-
-    tasks = apportion(count, shuffled(recipe.tasks_of(name)))
+    tasks = apportion(count, _shuffled(recipe.tasks_of(name), rng))
     groups = [np.flatnonzero([task == own for own in tasks]) for task in dict.fromkeys(tasks)]
-    modes = [''] * count
     for group in groups:
-        weights = recipe.modes_of(name, tasks[group[0]])
-        for index, mode in zip(
-            rng.permutation(group), apportion(len(group), weights), strict=True
-        ):
-            modes[index] = mode
+        # a draw that data sets of earlier versions had: theirs are to be made again as they are
+        rng.permutation(group)
 
     def mark(total: int) -> set[int]:
         """Choose ``total`` of all pairs, from each task its part."""
         order = [int(index) for group in groups for index in rng.permutation(group)]
         return {order[slot] for slot in spread(total, count)}
 
-    succeed, fail = mark(successes), mark(failures)
+    kept = {SUCCESS: mark(successes), FAILURE: mark(failures)}
     perturbed = mark(round(count * split.perturbed))
     dense = mark(round(count * split.dense))
     twins = mark(round(count * split.twins))
-    modes = [''] * count
+    modes: dict[int, str] = {}
     for group in groups:
-        weights = recipe.modes_of(name, tasks[group[0]])
-        turning = {m: weight for m, weight in weights.items() if FAILURES[m].kinds & _TURNING}
-        for part, own in ((twins, turning or weights), (set(range(count)) - twins, weights)):
-            members = [int(index) for index in rng.permutation(group) if index in part]
-            for index, mode in zip(members, apportion(len(members), shuffled(own)), strict=True):
-                modes[index] = mode
+        modes |= _modes(recipe.modes_of(name, tasks[group[0]]), group, twins, rng)
     sparse = [index for index in rng.permutation(count).tolist() if index not in dense]
+    noise = {SUCCESS: split.noise.false_failure, FAILURE: split.noise.false_success}
     lies = {
-        kind: _first([index for index in sparse if index in kept], share)
-        for kind, kept, share in (
-            (SUCCESS, succeed, split.noise.false_failure),
-            (FAILURE, fail, split.noise.false_success),
-        )
+        kind: _first([index for index in sparse if index in kept[kind]], share)
+        for kind, share in noise.items()
     }
     return [
         Pair(
@@ -120,16 +105,36 @@ def _plan_split(recipe: Recipe, name: str) -> list[Pair]:
             number=index,
             task=tasks[index],
             mode=modes[index],
-            keeps=tuple(
-                kind for kind, kept in ((SUCCESS, succeed), (FAILURE, fail)) if index in kept
-            ),
+            keeps=tuple(kind for kind in kept if index in kept[kind]),
             perturbed=index in perturbed,
             dense=index in dense,
             twins=index in twins,
-            lies=tuple(kind for kind in (SUCCESS, FAILURE) if index in lies[kind]),
+            lies=tuple(kind for kind in lies if index in lies[kind]),
         )
         for index in range(count)
     ]
+
+
+def _modes(
+    weights: dict[str, float],
+    pairs: npt.NDArray[np.int64],
+    twins: set[int],
+    rng: np.random.Generator,
+) -> dict[int, str]:
+    """Return the failure to inject in each of a task's ``pairs``; one that turns for ``twins``."""
+    turning = {mode: weights[mode] for mode in weights if FAILURES[mode].kinds & _TURNING}
+    modes: dict[int, str] = {}
+    for wants_twin, own in ((True, turning or weights), (False, weights)):
+        order = rng.permutation(pairs).tolist()
+        members = [index for index in order if (index in twins) == wants_twin]
+        chosen = apportion(len(members), _shuffled(own, rng))
+        modes.update(zip(members, chosen, strict=True))
+    return modes
+
+
+def _shuffled(weights: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """Return weights in random order: small splits would have the same few in every task."""
+    return {key: weights[key] for key in rng.permutation(list(weights)).tolist()}
 
 
 def apportion(count: int, weights: dict[str, float]) -> list[str]:
