@@ -21,7 +21,7 @@ from armor_ros.training.conditioning import (
     TIMELINE_REQUEST,
 )
 from armor_ros.training.lora import add_adapters
-from armor_ros.training.recipe import RandomModel, TrainingRecipe
+from armor_ros.training.recipe import ModelRecipe, RandomModel, TrainingRecipe
 
 
 def starting_model(
@@ -39,14 +39,22 @@ def starting_model(
         model = _random_model(recipe, recipe.model.random, texts)
     else:
         model = _without_calibration(_loaded_model(recipe, device))
-    given = {'account_task': recipe.model.account_task, 'quotes': recipe.model.quotes}
-    changes = {name: value for name, value in given.items() if value is not None}
-    if changes:
-        prompts = dataclasses.replace(model.config.prompts, **changes)
-        model = with_config(model, dataclasses.replace(model.config, prompts=prompts))
+    model = _asked_as(model, recipe.model)
     if recipe.lora is not None:
         add_adapters(model, recipe.lora, recipe.seed)
     return model.eval()
+
+
+def _asked_as(model: ArmorModel, recipe: ModelRecipe) -> ArmorModel:
+    """Return a model whose prompts are changed where the recipe says how."""
+    prompts = model.config.prompts
+    if recipe.account_task is not None:
+        prompts = dataclasses.replace(prompts, account_task=recipe.account_task)
+    if recipe.quotes is not None:
+        prompts = dataclasses.replace(prompts, quotes=recipe.quotes)
+    if prompts == model.config.prompts:
+        return model
+    return with_config(model, dataclasses.replace(model.config, prompts=prompts))
 
 
 def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[str]) -> ArmorModel:
