@@ -88,8 +88,9 @@ class ModelRecipe:
     What training starts from: ``checkpoint``, a folder or a hub model; else ``random`` weights.
 
     ``config`` is that of the new checkpoint, where it starts from random weights or from a plain
-    backbone; a checkpoint of ours keeps its own, but for ``account_task`` and ``quotes``, which
-    replace those of its prompts where they are not None (see ``PromptConfig``).
+    backbone; a checkpoint of ours keeps its own, but for what is not None of these: its prompts'
+    ``account_task`` and ``quotes``, and its head's ``pooled_layers``: the head keeps its weights
+    and reads other decoder layers (see ``PromptConfig`` and ``HeadConfig``).
     """
 
     checkpoint: str = ''
@@ -97,6 +98,7 @@ class ModelRecipe:
     config: ArmorConfig = field(default_factory=ArmorConfig)
     account_task: str | None = None
     quotes: Quotes | None = None
+    pooled_layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.checkpoint) == (self.random is not None):

@@ -39,22 +39,24 @@ def starting_model(
         model = _random_model(recipe, recipe.model.random, texts)
     else:
         model = _without_calibration(_loaded_model(recipe, device))
-    model = _asked_as(model, recipe.model)
+    model = _with_changes(model, recipe.model)
     if recipe.lora is not None:
         add_adapters(model, recipe.lora, recipe.seed)
     return model.eval()
 
 
-def _asked_as(model: ArmorModel, recipe: ModelRecipe) -> ArmorModel:
-    """Return a model whose prompts are changed where the recipe says how."""
-    prompts = model.config.prompts
+def _with_changes(model: ArmorModel, recipe: ModelRecipe) -> ArmorModel:
+    """Return a model that asks and reads as the recipe says, where it says so."""
+    prompts, head = model.config.prompts, model.config.head
     if recipe.account_task is not None:
         prompts = dataclasses.replace(prompts, account_task=recipe.account_task)
     if recipe.quotes is not None:
         prompts = dataclasses.replace(prompts, quotes=recipe.quotes)
-    if prompts == model.config.prompts:
-        return model
-    return with_config(model, dataclasses.replace(model.config, prompts=prompts))
+    if recipe.pooled_layers is not None:
+        head = dataclasses.replace(head, pooled_layers=recipe.pooled_layers)
+        model.head.config = head
+    config = dataclasses.replace(model.config, prompts=prompts, head=head)
+    return model if config == model.config else with_config(model, config)
 
 
 def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[str]) -> ArmorModel:

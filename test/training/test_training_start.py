@@ -6,9 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from toy_training import make_recipe
 
 from armor_ros.episodes.diagnosis import InputMode, RefinementSettings
+from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.calibration import (
     CALIBRATION_FILE,
@@ -61,3 +63,29 @@ def test_an_export_over_a_calibrated_checkpoint_leaves_none(calibrated: Path) ->
     folder = export_checkpoint(model, recipe, calibrated, 'a card')
     assert not (folder / CALIBRATION_FILE).exists()
     assert load_checkpoint(folder, device='cpu').calibration is None
+
+
+def test_a_head_may_come_to_read_other_layers(model: ArmorModel, tmp_path: Path) -> None:
+    folder = save_checkpoint(model, tmp_path / 'checkpoint')
+    recipe = make_recipe(
+        {'kind': 'warmup'}, model={'checkpoint': str(folder), 'pooled_layers': [2]}
+    )
+    shallow = starting_model(recipe, ())
+    assert model.config.head.pooled_layers == (1, 2, 3, 4)
+    for name, weights in model.head.state_dict().items():
+        assert torch.equal(shallow.head.state_dict()[name], weights)
+    loaded = load_checkpoint(export_checkpoint(shallow, recipe, tmp_path / 'new', 'a card'))
+    assert loaded.config.head.pooled_layers == (2,)
+    tokens = torch.arange(6)[None]
+    positions = torch.arange(6).expand(3, 1, 6)
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    for own in (shallow, loaded):
+        states: list[torch.Tensor] = []
+        layer = own.backbone.model.language_model.layers[1]
+        layer.register_forward_hook(lambda _, __, state, found=states: found.append(state))
+        with torch.no_grad():
+            features = own.decode(own.embed(tokens), positions, mask).features
+        assert torch.equal(features, states[0])
+    deep = make_recipe({'kind': 'warmup'}, model={'checkpoint': str(folder), 'pooled_layers': [9]})
+    with pytest.raises(ArmorError, match='reaches layer 9'):
+        starting_model(deep, ())
