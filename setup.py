@@ -56,7 +56,16 @@ EXTRAS = {
     # explanations judged, and tasks answered, by a model behind an API
     'apis': ['anthropic', 'openai'],
     # armor train
-    'training': [*INFERENCE, *BAGS, *VIDEOS, 'matplotlib', 'peft', 'rich', 'tensorboard'],
+    'training': [
+        *INFERENCE,
+        *BAGS,
+        *VIDEOS,
+        'filelock',
+        'matplotlib',
+        'peft',
+        'rich',
+        'tensorboard',
+    ],
     # armor simulate, armor replay, armor demo
     'simulation': [*BAGS, *VIDEOS, 'mujoco>=4.0,<5', 'rich', 'scikit-learn'],
     # colcon test runs pytest only where this extra is declared

@@ -118,15 +118,29 @@ def train(request: TrainingRequest) -> Path:
 
 def _run(request: TrainingRequest) -> Path:
     """Do what ``train`` does, and leave the processes as they are, for another run."""
-    recipe, listener = request.recipe, request.listener
+    recipe = request.recipe
     samples, others = read_splits(request.data, recipe)
     facts = data_facts(request.data, samples, others)
     accelerator = _make_accelerator(request)
     folder = RunFolder(request.output, writes=accelerator.is_main_process)
     folder.begin(recipe, facts)
     accelerator.wait_for_everyone()
-    if folder.checkpoint.is_dir():
-        return folder.checkpoint
+    if not folder.checkpoint.is_dir():
+        with folder.held():
+            _train_in(folder, request, samples, others, facts, accelerator)
+    return folder.checkpoint
+
+
+def _train_in(
+    folder: RunFolder,
+    request: TrainingRequest,
+    samples: Sequence[Sample],
+    others: Sequence[Sample],
+    facts: DataFacts,
+    accelerator: Accelerator,
+) -> None:
+    """Train what is left of a recipe, and write the checkpoint."""
+    recipe, listener = request.recipe, request.listener
     if any(phase.folds for phase in recipe.phases):
         _cross_fit(request, samples)
         # models that answered folds had accelerators of their own
@@ -150,7 +164,6 @@ def _run(request: TrainingRequest) -> Path:
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
-    return folder.checkpoint
 
 
 def _cross_fit(request: TrainingRequest, samples: Sequence[Sample]) -> None:

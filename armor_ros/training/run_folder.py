@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from armor_ros.configuration import config_from_dict
 from armor_ros.datasets.manifest import MANIFEST_FILE, Sample, write_whole
@@ -28,6 +30,7 @@ CHECKPOINT_FOLDER = 'checkpoint'
 LOG_FILE = 'training.jsonl'
 RECIPE_FILE = 'recipe.yaml'
 DATA_FILE = 'data.json'
+LOCK_FILE = '.lock'
 
 _KINDS = {StepReport: 'step', Trial: 'trial', SamplingReport: 'sampling'}
 
@@ -97,6 +100,25 @@ class RunFolder:
             # the recipe last: it says that the rest is there
             write_whole(self.path / DATA_FILE, json.dumps(data, indent=2) + '\n')
             write_whole(noted, text)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing here; raises ArmorError when one does already."""
+        if not self._writes:
+            yield
+            return
+        lock = FileLock(self.path / LOCK_FILE)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ArmorError(
+                f'another process is training in {self.path}; wait until it has ended, or give '
+                'another --output. Processes that share a study take other seeds each: --shard'
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _other(self, what: str) -> ArmorError:
         return ArmorError(

@@ -399,6 +399,6 @@ def test_all_recipes_begin_where_a_start_says(name: str) -> None:
 
 
 def test_unknown_studies_are_listed() -> None:
-    with pytest.raises(ArmorError, match='one of these names: ablations, ratios, smoke'):
+    with pytest.raises(ArmorError, match='one of these names: ablations, depth, ratios, smoke'):
         find_study('nothing')
     assert read_training_recipe('small').name == 'small'

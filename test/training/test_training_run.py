@@ -118,6 +118,30 @@ def test_an_interrupted_run_is_gone_on_with_and_no_other(toy_data: Path, tmp_pat
     ]  # fmt: skip
 
 
+def test_two_processes_never_train_in_one_folder(toy_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(request(QUICK, toy_data, tmp_path, listener=Listener(1)))
+    log = (tmp_path / 'training.jsonl').read_text()
+    holding = 'import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); '
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            '-c',
+            holding + 'print(flush=True); sys.stdin.read()',
+            str(tmp_path / '.lock'),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(ArmorError, match=r'another process is training in .*; wait until'):
+        train(request(QUICK, toy_data, tmp_path))
+    assert (tmp_path / 'training.jsonl').read_text() == log
+    holder.communicate()
+    train(request(QUICK, toy_data, tmp_path))
+
+
 def unlabelled(sample: Sample) -> Sample:
     return dataclasses.replace(sample, label='success', explanation=None, state=None)
 
