@@ -43,14 +43,20 @@ def probe_figures(probes: Sequence[Probe], verdict: TextVerdict) -> dict[str, Fi
       another success is quoted; ``moves``: how much more likely failure is given the former.
     - ``accuracy HOW``: of the label, from the clip ``alone``, given the ``own`` explanation, and
       one of another sample with the ``right`` or the ``wrong`` outcome.
-    - ``heads_agree``: label and explanation from the clip alone speak of the same outcome.
+    - ``heads_agree``: label and explanation from the clip alone speak of the same outcome;
+      ``texts_right``: the explanation speaks of the true one, ``texts_mend``: it does where the
+      label is wrong. What is quoted cannot tell the detection more than that.
     """
-    bootstrap = Bootstrap([own.cluster for own in probes])
+    bootstrap, everything = Bootstrap([own.cluster for own in probes]), _all(probes)
     agree = _flags([verdict.agrees(own.explanation, own.said_failed) for own in probes])
+    right = _flags([verdict.agrees(own.explanation, own.failed) for own in probes])
+    wrong_label = _flags([own.said_failed != own.failed for own in probes])
     return {
         **_text_figures(probes, verdict, bootstrap),
         **_label_figures(probes, bootstrap),
-        'heads_agree': bootstrap.proportion(agree, np.ones(len(probes), np.bool_)),
+        'heads_agree': bootstrap.proportion(agree, everything),
+        'texts_right': bootstrap.proportion(right, everything),
+        'texts_mend': bootstrap.proportion(right, wrong_label, 'no label is wrong'),
     }
 
 
@@ -58,7 +64,7 @@ def _text_figures(
     probes: Sequence[Probe], verdict: TextVerdict, bootstrap: Bootstrap
 ) -> dict[str, Figure]:
     """Return how explanations depend on the label that is quoted."""
-    everything = np.ones(len(probes), np.bool_)
+    everything = _all(probes)
     known = _flags([own.failed and bool(own.kind) for own in probes])
     texts = {
         'alone': [own.explanation for own in probes],
@@ -91,7 +97,7 @@ def _text_figures(
 
 def _label_figures(probes: Sequence[Probe], bootstrap: Bootstrap) -> dict[str, Figure]:
     """Return how labels depend on the explanation that is quoted."""
-    everything = np.ones(len(probes), np.bool_)
+    everything = _all(probes)
     failed = _flags([own.failed for own in probes])
     of_failure, of_success = (
         np.array([getattr(own, f'probability_{outcome}') for own in probes], np.float64)
@@ -114,6 +120,10 @@ def _label_figures(probes: Sequence[Probe], bootstrap: Bootstrap) -> dict[str, F
             for how, label in said.items()
         },
     }
+
+
+def _all(probes: Sequence[Probe]) -> Flags:
+    return np.ones(len(probes), np.bool_)
 
 
 def _flags(values: Sequence[bool]) -> Flags:
@@ -142,12 +152,18 @@ def _round(
     referenced = Referenced(answers, {})
     rouge = referenced.rouge([line.get('explanation') or '' for line in referenced.lines])
     ran = np.array([rounds_run(line) > index for line in tasks.lines], np.bool_)
-    agree = np.array(
+    texts = [line.get('explanation') or '' for line in tasks.lines]
+    agree = _flags(
         [
-            verdict.agrees(line.get('explanation') or '', bool(answered_failed(line)))
-            for line in tasks.lines
-        ],
-        np.bool_,
+            verdict.agrees(text, bool(answered_failed(line)))
+            for text, line in zip(texts, tasks.lines, strict=True)
+        ]
+    )
+    right = _flags(
+        [
+            verdict.agrees(text, line['label'] == 'failure')
+            for text, line in zip(texts, tasks.lines, strict=True)
+        ]
     )
     entropy = np.nan_to_num(numbers(tasks.lines, 'detection_entropy'))
     return {
@@ -156,6 +172,7 @@ def _round(
         'rouge_l_failures': referenced.mean(rouge, referenced.failed),
         'right_kind': kind_figures(tasks, kinds)['right_kind'],
         'heads_agree': bootstrap.proportion(agree, tasks.answered, 'no task was answered'),
+        'texts_right': bootstrap.proportion(right, everything),
         'entropy': bootstrap.mean(entropy, tasks.answered, 'no task was answered'),
         'error_auroc': error_auroc(tasks)['detection_entropy'],
     }

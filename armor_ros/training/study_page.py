@@ -27,6 +27,8 @@ _DIFFERENCES = {
 _TITLES = {'heads': '### Do the heads listen to each other?', 'rounds': '### Round by round'}
 _HEADS = {
     'heads_agree': 'heads agree',
+    'texts_right': 'texts right',
+    'texts_mend': 'where the label is wrong',
     'texts_change': 'texts change',
     'texts_follow': 'and follow',
     'right_kind alone': 'right kind, clip alone',
@@ -47,8 +49,9 @@ _HEADS_NOTE = (
     'explanations of failures, from the clip alone, that name another kind of failure; the others '
     'name none. Labels change where it matters whether an explanation of another failure or of '
     'another success is quoted, and failure is likelier by so much given the former. Heads agree '
-    'where label and explanation from the clip alone speak of the same outcome. All answers are '
-    'the likeliest ones.'
+    'where label and explanation from the clip alone speak of the same outcome, and texts are '
+    'right where these explanations speak of the true one: what they do not know, they cannot '
+    'tell the detection. All answers are the likeliest ones.'
 )
 _ROUNDS = {
     'ran': 'ran',
@@ -56,6 +59,7 @@ _ROUNDS = {
     'rouge_l_failures': 'explanation of failures',
     'right_kind': 'right kind',
     'heads_agree': 'heads agree',
+    'texts_right': 'texts right',
     'entropy': 'detection entropy',
     'error_auroc': 'entropy tells errors',
 }

@@ -48,7 +48,7 @@ def test_heads_that_do_not_listen() -> None:
         'right_kind opposite': 1, 'other_kind': None,
         'labels_change': 0, 'moves': 0,
         'accuracy alone': 1, 'accuracy own': 1, 'accuracy right': 1, 'accuracy wrong': 1,
-        'heads_agree': 1,
+        'heads_agree': 1, 'texts_right': 1, 'texts_mend': None,
     }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_heads_that_do_listen() -> None:
         'other_kind': 0.5,
         'labels_change': 0.75, 'moves': pytest.approx((0.7 + 0.6 + 0.8) / 4),
         'accuracy alone': 0.5, 'accuracy own': 0.75, 'accuracy right': 1, 'accuracy wrong': 0.25,
-        'heads_agree': 0.75,
+        'heads_agree': 0.75, 'texts_right': 0.75, 'texts_mend': 0.5,
     }  # fmt: skip
 
 
@@ -100,12 +100,13 @@ def test_round_by_round() -> None:
     first, second = round_figures(lines, {'a': 'dropped', 'c': 'dropped'}, VERDICT)
     assert {name: found['value'] for name, found in first.items()} == {
         'ran': 1, 'accuracy': 0.5, 'rouge_l_failures': pytest.approx((6 / 13 + 6 / 16) / 2),
-        'right_kind': 0, 'heads_agree': 0.75, 'entropy': pytest.approx(0.4), 'error_auroc': 1,
+        'right_kind': 0, 'heads_agree': 0.75, 'texts_right': 0.75,
+        'entropy': pytest.approx(0.4), 'error_auroc': 1,
     }  # fmt: skip
     found = {name: found['value'] for name, found in second.items()}
     del found['rouge_l_failures']
     assert found == {
-        'ran': 0.5, 'accuracy': 0.75, 'right_kind': 0.5, 'heads_agree': 0.5,
+        'ran': 0.5, 'accuracy': 0.75, 'right_kind': 0.5, 'heads_agree': 0.5, 'texts_right': 0.75,
         'entropy': pytest.approx(0.475), 'error_auroc': pytest.approx(0.5),
     }  # fmt: skip
     assert at_round(lines[0], 1)['explanation'] == WELL
