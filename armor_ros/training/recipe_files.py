@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -47,3 +49,33 @@ def recipe_text(recipe: TrainingRecipe) -> str:
     """Return a recipe as YAML with every field, defaults included."""
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def recipe_digest(recipe: TrainingRecipe) -> str:
+    """
+    Return what tells recipes apart: a hash of all that is not as it is by default.
+
+    So it stays as it is when recipes learn to say more.
+    """
+    said = json.dumps(_said(recipe), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _said(value: Any) -> Any:
+    """Return a value of a recipe without the fields that have their defaults."""
+    if isinstance(value, (list, tuple)):
+        return [_said(each) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = {field.name: field for field in dataclasses.fields(value)}
+    return {
+        name: _said(getattr(value, name))
+        for name, field in fields.items()
+        if getattr(value, name) != _default(field)
+    }
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return what a field is by default; MISSING, which nothing equals, where it has to be given."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()

@@ -10,13 +10,12 @@ bits on a processor.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from armor_ros.training.recipe import TrainingRecipe
-from armor_ros.training.recipe_files import recipe_text
+from armor_ros.training.recipe_files import recipe_digest
 from armor_ros.training.run_folder import LOG_FILE
 from armor_ros.training.state import STATE_FOLDER
 
@@ -42,7 +41,7 @@ def train_sharing(
     recipes = list(others)
     first = shared_part(recipe, recipes)
     if first is not None and not (folder / STATE_FOLDER).exists():
-        place = shared / hashlib.sha256(recipe_text(first).encode()).hexdigest()[:16]
+        place = shared / recipe_digest(first)
         train_sharing(first, place, recipes, shared, train)
         _go_on_from(place, folder)
     return train(recipe, folder)

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load_file
 from toy_training import make_recipe, smaller
 
+from armor_ros.configuration import config_from_dict
 from armor_ros.training.recipe import TrainingRecipe
+from armor_ros.training.recipe_files import recipe_digest, recipe_text
 from armor_ros.training.run import TrainingRequest, train
 from armor_ros.training.study_sharing import shared_part, train_sharing
 
@@ -76,3 +79,22 @@ def test_what_is_shared() -> None:
     assert shared_part(ARMOR, [smaller(PLAIN, seed=1)]) is None
     stateless = make_recipe({'kind': 'warmup'}, {'kind': 'expert'})
     assert shared_part(stateless, [make_recipe({'kind': 'warmup'}, WARM)]) is None
+
+
+def test_where_shared_phases_are_kept_depends_on_what_recipes_say_alone() -> None:
+    digests = {
+        recipe_digest(recipe)
+        for recipe in (
+            ARMOR,
+            PLAIN,
+            smaller(ARMOR, seed=1),
+            smaller(ARMOR, model=dataclasses.replace(ARMOR.model, quotes='other')),
+            smaller(ARMOR, data=dataclasses.replace(ARMOR.data, dense=3)),
+        )
+    }
+    assert len(digests) == 5
+    # as noted by a version whose recipes said less: no quotes, and no rounds of a warm-up
+    plain = yaml.safe_load(recipe_text(ARMOR))
+    del plain['model']['quotes'], plain['phases'][1]['rounds'], plain['model']['config']['fps']
+    assert recipe_digest(config_from_dict(TrainingRecipe, plain)) == recipe_digest(ARMOR)
+    assert recipe_digest(ARMOR) == '2b78a9ef19a85253'
