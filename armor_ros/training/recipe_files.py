@@ -76,6 +76,6 @@ def _said(value: Any) -> Any:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    """Return what a field is by default; MISSING, which nothing equals, where it has to be given."""
+    """Return what a field is by default; MISSING, which nothing equals, where it is required."""
     factory = field.default_factory
     return field.default if factory is dataclasses.MISSING else factory()
