@@ -27,7 +27,11 @@ STATUS_TOPIC = '/pick/_action/status'
 
 
 def record(path: Path) -> None:
-    """A camera at 10 Hz for 6 s, and two goals that end between two of its images."""
+    """
+    A camera at 10 Hz for 6 s, and two goals that end between two images of their clips.
+
+    Live, an end is when it is heard of: it is 0.1 s from the images that would be used or not.
+    """
     rng = np.random.default_rng(5)
     messages: list[BagMessage] = []
     for index in range(60):
@@ -35,7 +39,7 @@ def record(path: Path) -> None:
         pixels = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
         jpeg = CompressedImage('jpeg', cv2.imencode('.jpg', pixels)[1].tobytes())
         messages.append(BagImage(TOPIC, stamp_ns + 5_000_000, stamp_ns, jpeg))
-    for number, start, end, status in ((1, 0.53, 2.55, 4), (2, 3.13, 5.15, 6)):
+    for number, start, end, status in ((1, 0.53, 2.5, 4), (2, 3.13, 5.1, 6)):
         uuid = number.to_bytes(16, 'big')
         start_ns = START + round(start * SECOND)
         for time_ns, state in ((start_ns, 2), (START + round(end * SECOND), status)):

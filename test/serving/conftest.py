@@ -158,6 +158,8 @@ class LocalServer:
             while not self.gate.wait(0.01):
                 if callbacks['should_stop']():
                     raise scripted_server.Stopped
+        if episode.task.name == 'stubborn gate':
+            self.gate.wait()
         return scripted_server.diagnose(episode, settings, **callbacks)
 
 
@@ -177,6 +179,7 @@ def make_server(socket_path):
 
     yield make
     for server in servers:
+        server.gate.set()
         server.stop()
 
 

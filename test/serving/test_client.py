@@ -168,11 +168,16 @@ def test_time_runs_out_during_inference_and_the_next_task_is_served(server, make
 def test_time_counts_from_submit_for_tasks_that_wait(server, make_client, events):
     client = make_client(timeout=0.5)
     events.wait(ModelReady)
-    for name in ('a', 'b', 'c'):
-        client.submit(name, make_episode('gate'), SETTINGS)
-    for name in ('a', 'b', 'c'):
-        assert events.wait(NoAnswer, name).status is ReportStatus.TIMEOUT
-    assert 'before its turn' in events.wait(NoAnswer, 'c').text
+    # the first does not end when it is asked to, so that the others cannot begin
+    client.submit('a', make_episode('stubborn gate'), SETTINGS)
+    events.wait(Started, 'a')
+    for name in ('b', 'c'):
+        client.submit(name, make_episode(), SETTINGS)
+    texts = {name: events.wait(NoAnswer, name).text for name in ('a', 'b', 'c')}
+    server.gate.set()
+    assert 'during inference' in texts['a']
+    assert all('before its turn' in texts[name] for name in ('b', 'c'))
+    assert {event.status for event in events.of(NoAnswer)} == {ReportStatus.TIMEOUT}
 
 
 def test_without_a_server_the_model_is_not_ready(make_client, events, socket_path):
