@@ -74,6 +74,14 @@ def test_heads_that_do_listen() -> None:
     }  # fmt: skip
 
 
+def test_texts_may_know_what_labels_do_not() -> None:
+    mended = [a_probe(name, True, probability=0.2) for name in ('a', 'b')]
+    found = values([*mended, a_probe('c', False, explanation=DROPPED)])
+    assert found['texts_right'] == pytest.approx(2 / 3)
+    assert found['texts_mend'] == 1
+    assert found['heads_agree'] == 0
+
+
 def entry(index: int, probability: float, explanation: str, entropy: float) -> dict[str, Any]:
     return {
         'round': index, 'trajectory': 0, 'failure_probability': probability,
