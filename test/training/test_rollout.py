@@ -17,7 +17,7 @@ from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import with_config
 from armor_ros.model.prompts import PreviousAnswer
 from armor_ros.training.packing import Clip
-from armor_ros.training.rollout import RolloutSettings, rollout
+from armor_ros.training.rollout import BatchPolicy, RolloutSettings, rollout
 
 SETTINGS = RolloutSettings(rounds=3, max_new_tokens=12)
 NAMES = ('a', 'b', 'c')
@@ -68,6 +68,23 @@ def test_answers_are_those_of_inference(
         assert answers == engine_answers(model, clip, SETTINGS.rounds)
     assert all(answers[0] == PreviousAnswer() for answers in found)
     assert len({answer.explanation for answers in found for answer in answers[1:]}) == 6
+
+
+def test_a_rollout_quotes_what_the_checkpoint_says(model: ArmorModel) -> None:
+    prompts = dataclasses.replace(model.config.prompts, quotes='other')
+    masking = with_config(model, dataclasses.replace(model.config, prompts=prompts))
+    clips = make_clips(model)
+    previous = [PreviousAnswer(True, 'it fell')] * len(clips)
+    found, plain = (BatchPolicy(own.eval(), clips) for own in (masking, model))
+    with torch.no_grad():
+        probabilities = found.failure_probabilities(previous)
+        assert probabilities == plain.failure_probabilities(
+            [PreviousAnswer(None, 'it fell')] * len(clips)
+        )
+        assert probabilities != plain.failure_probabilities(previous)
+        texts = found.likeliest(previous, 12)
+        assert texts == plain.likeliest([PreviousAnswer(True)] * len(clips), 12)
+        assert texts != plain.likeliest(previous, 12)
 
 
 def test_answers_do_not_depend_on_the_batch(model: ArmorModel) -> None:
