@@ -79,6 +79,10 @@ class Sample:
             raise ArmorError(f'fps is {self.fps}; it must be a positive number')
         if self.frames < 1:
             raise ArmorError(f'frames is {self.frames}; it must be at least 1')
+        if self.explanation is not None and not self.explanation.strip():
+            raise ArmorError(
+                f'explanation is {self.explanation!r}; leave it out, or null, where there is none'
+            )
         for name, path in self.paths().items():
             check_path(name, path)
 

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from armor_ros.datasets.manifest import Sample, read_manifest
+from armor_ros.episodes.text import clean_text
 from armor_ros.errors import ArmorError
+from armor_ros.model.prompts import PromptEncoder
+from armor_ros.training.folds import without_fold
 from armor_ros.training.phase_recipe import PhaseRecipe
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.samples import TrainingData, read_samples
@@ -32,6 +36,7 @@ def read_splits(root: Path, recipe: TrainingRecipe) -> tuple[list[Sample], list[
     _check_labels(samples, recipe)
     for phase in recipe.phases:
         _check_phase(samples, phase)
+    _check_folds(samples, recipe)
     others: list[Sample] = []
     if recipe.evaluation.samples and recipe.data.validation:
         others = _read_validation(root, recipe)
@@ -52,7 +57,7 @@ def _read_validation(root: Path, recipe: TrainingRecipe) -> list[Sample]:
 def _check_labels(samples: Sequence[Sample], recipe: TrainingRecipe) -> None:
     labels = Counter(sample.label for sample in samples)
     if len(labels) < 2:
-        found = next(iter(labels))
+        found = next(iter(labels), 'nothing')
         raise ArmorError(
             f'all {len(samples)} samples of the split {recipe.data.split!r} are labelled '
             f'{found!r}; a detector needs both: add the others, or choose another split'
@@ -86,12 +91,55 @@ def _check_phase(samples: Sequence[Sample], phase: PhaseRecipe) -> None:
             )
 
 
+def _check_folds(samples: Sequence[Sample], recipe: TrainingRecipe) -> None:
+    """Refuse folds without which the phases before would have nothing to learn from."""
+    for index, phase in enumerate(recipe.phases):
+        for fold in range(phase.folds):
+            data = dataclasses.replace(recipe.data, folds=phase.folds, left_out=fold)
+            kept = without_fold(samples, data)
+            try:
+                _check_labels(kept, recipe)
+                for before in recipe.phases[:index]:
+                    _check_phase(kept, before)
+            except ArmorError as error:
+                raise ArmorError(
+                    f'without fold {fold} of {phase.folds}, which phase {phase.kind} has answered '
+                    f'by a model that has not seen it: {error}. Or take other folds, or none'
+                ) from error
+
+
 def _check_views(sample: Sample, recipe: TrainingRecipe) -> None:
     if not set(sample.views) & set(recipe.data.cameras):
         raise ArmorError(
             f'sample {sample.id!r} has none of the cameras {", ".join(recipe.data.cameras)}; its '
             f'views: {", ".join(sample.views) or "none"}. Name them in data.cameras'
         )
+
+
+def cut_explanations(
+    samples: Sequence[Sample], recipe: TrainingRecipe, prompts: PromptEncoder
+) -> list[str]:
+    """
+    Say of each phase that samples explanations how many of the data's are longer than it lets be.
+
+    A model that has learned to speak as the data does is then quoted cut off in the middle.
+    """
+    lengths = [
+        len(prompts.encode_text(clean_text(sample.explanation)))
+        for sample in samples
+        if sample.explanation is not None
+    ]
+    found = []
+    for number, phase in enumerate(recipe.phases, 1):
+        limit = phase.max_new_tokens
+        cut = sum(length > limit for length in lengths)
+        if cut and (phase.kind == 'online' or phase.verified):
+            found.append(
+                f'phase {number}, {phase.kind}: max_new_tokens is {limit}, and {cut} of '
+                f'{len(lengths)} explanations have more, up to {max(lengths)}; such texts would '
+                f'be cut off where it samples them: give {max(lengths)} or more'
+            )
+    return found
 
 
 def read_everything(

@@ -53,6 +53,10 @@ class ProgressDisplay:
         """Show how far the data is checked."""
         self._bar.update(self._work, completed=done, total=total)
 
+    def caution(self, text: str) -> None:
+        """Print what is allowed and hardly meant."""
+        self._print(f'note: {text}')
+
     def step(self, report: StepReport) -> None:
         """Show a step."""
         if report.phase != self._phase:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from armor_ros.episodes.text import MAX_TEXT_LENGTH, clean_text
 from armor_ros.model.prompts import PreviousAnswer, PromptEncoder
 from armor_ros.training.packing import Branch
 
@@ -220,7 +221,12 @@ def contrast_branches(
 def online_branches(
     prompts: PromptEncoder, truth: Truth, history: Sequence[PreviousAnswer]
 ) -> list[Branch]:
-    """Return the questions of all rounds, given what the policy itself answered before each."""
+    """
+    Return the questions of all rounds, given what the policy itself answered before each.
+
+    They quote the account that it told there, an empty one too, and none that it told before.
+    """
+    truth = dataclasses.replace(truth, account='')
     return [
         branch
         for index, previous in enumerate(history)
@@ -253,7 +259,10 @@ def sft_branches(prompts: PromptEncoder, truth: Truth) -> list[Branch]:
 def sft_answer(truth: Truth) -> str:
     """Return the text that fine-tuning teaches (section B.2)."""
     word = 'No' if truth.failed else 'Yes'
-    return f'<think>{truth.explanation}</think> <answer>{word}</answer>'
+    before, after = '<think>', f'</think> <answer>{word}</answer>'
+    # a thought is cut before the answer would be, which comes last
+    thought = clean_text(truth.explanation, MAX_TEXT_LENGTH - len(before) - len(after))
+    return before + thought + after
 
 
 def ask(

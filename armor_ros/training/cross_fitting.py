@@ -63,7 +63,7 @@ def cross_fit(
         return
     plan = plan_phase(recipe, fitted[0], [sample.dense for sample in samples])
     for fold in range(plan.phase.folds):
-        members = fold_of([samples[i] for i in plan.chosen], plan, fold)
+        members = fold_of(samples, plan, fold)
         file = fold_file(output, plan.index, fold)
         is_done = len(read_sampled(file)) == len(members) * plan.passes
         # nobody writes before all have looked
@@ -98,9 +98,14 @@ def fold_recipe(plan: PhasePlan, fold: int) -> TrainingRecipe:
 
 
 def fold_of(samples: Sequence[Sample], plan: PhasePlan, fold: int) -> list[Sample]:
-    """Return the samples of a fold."""
+    """
+    Return the samples of a fold that a phase uses.
+
+    ``samples`` are all that the recipe learns from: the models of the phases before leave out a
+    fold of these, whichever of them this phase uses.
+    """
     folds = fold_numbers(samples, plan.phase.folds, plan.recipe.data.seed)
-    return [sample for sample, own in zip(samples, folds, strict=True) if own == fold]
+    return [samples[index] for index in plan.chosen if folds[index] == fold]
 
 
 def _answer(

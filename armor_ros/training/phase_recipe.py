@@ -13,6 +13,11 @@ PhaseKind = Literal['perception', 'facts', 'warmup', 'expert', 'online', 'sft']
 Conditioning = Literal['paper', 'mixed', 'contrast']
 # Phases that ask for labels and explanations, and so can learn from sampled ones.
 _EXPLAINING = ('warmup', 'expert', 'online')
+# What prompts may quote beside the paper's way, where there is a choice.
+_OTHER_WAYS: dict[str, tuple[Conditioning, ...]] = {
+    'warmup': ('contrast',),
+    'expert': ('mixed', 'contrast'),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +45,17 @@ class PhaseRecipe:
     have not learned from the clip (see ``cross_fitting``), instead of by the model in training.
 
     ``epochs`` counts passes over the samples that the phase uses: all, or with ``only_dense`` the
-    explained ones. ``learning_rate`` and ``vision_learning_rate`` None are the optimizer's;
-    ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is how many steps of a
-    clip a turn of perception shows, drawn anew each time; None is all. ``vary`` shows these in
-    other light, moved a little and mirrored (see ``training.variation``). ``facts`` lets a warm-up
-    ask for these, too. ``compare`` asks besides whether what the instruction names is among the
-    facts, for a model that has come to know them; ``read`` asks that of a text alone, which is
-    quoted (see ``reading_branches``). With ``explain`` a phase of facts asks for
-    explanations as well, and still for no label: the language head then speaks of success and
-    failure, as a pretrained one does, and the classification head has not heard of them.
+    explained ones. The expert phase of Algorithm 1 has these alone; of all samples, it asks the
+    label of the others from the clip alone. ``learning_rate`` and ``vision_learning_rate`` None
+    are the optimizer's; ``auxiliary`` weighs the loss on the simulator's state. ``time_steps`` is
+    how many steps of a clip a turn of perception shows, drawn anew each time; None is all.
+    ``vary`` shows these in other light, moved a little and mirrored (see ``training.variation``).
+    ``facts`` lets a warm-up ask for these, too. ``compare`` asks besides whether what the
+    instruction names is among the facts, for a model that has come to know them; ``read`` asks
+    that of a text alone, which is quoted (see ``reading_branches``). With ``explain`` a phase of
+    facts asks for explanations as well, and still for no label: the language head then speaks of
+    success and failure, as a pretrained one does, and the classification head has not heard of
+    them.
     """
 
     kind: PhaseKind
@@ -113,10 +120,15 @@ class PhaseRecipe:
                 f'{here}: time_steps and vary are for perception alone, since what is said of a '
                 'clip would not hold any more; leave them out'
             )
-        check_number(here, 'epochs', self.epochs, 0.0, 1e6)
+        self._check_ways(here)
+        check_number(here, 'epochs', self.epochs, 1e-6, 1e6)
         check_number(here, 'rounds', self.rounds, 1, 100)
         check_number(here, 'temperature', self.temperature, 0.0, 100.0)
         check_number(here, 'max_new_tokens', self.max_new_tokens, 1, 4096)
+        for name in ('learning_rate', 'vision_learning_rate'):
+            rate = getattr(self, name)
+            if rate is not None:
+                check_number(here, name, rate, 0.0, 10.0)
         check_number(here, 'auxiliary', self.auxiliary, 0.0, 1e6)
         check_number(here, 'quoted_errors', self.quoted_errors, 0.0, 1.0)
         check_number(here, 'verified', self.verified, 0, 1000)
@@ -129,3 +141,11 @@ class PhaseRecipe:
             check_number(here, 'folds', self.folds, 2, 100)
             if self.kind != 'online':
                 raise ArmorError(f'{here}: folds is {self.folds}, for online phases; leave it out')
+
+    def _check_ways(self, here: str) -> None:
+        ways = ('paper', *_OTHER_WAYS.get(self.kind, ()))
+        if self.conditioning not in ways:
+            raise ArmorError(
+                f'{here}: conditioning is {self.conditioning!r}, which is not one of its ways '
+                f'({", ".join(ways)}); choose one, or leave it out'
+            )

@@ -199,6 +199,7 @@ class TrainingRecipe:
         if not self.phases:
             raise ArmorError('phases is empty; name at least one, such as warmup')
         self._check_folds()
+        self._check_rates()
         check_number('recipe', 'batch_size', self.batch_size, 1, 1_000_000)
         check_number('recipe', 'micro_batch_size', self.micro_batch_size, 1, self.batch_size)
         check_number('recipe', 'language_weight', self.language_weight, 0.0, 1e6)
@@ -219,6 +220,24 @@ class TrainingRecipe:
             )
         if len(fitted) > 1 or (fitted and self.data.folds):
             raise ArmorError('folds is set more than once; set it in one phase')
+
+    def _check_rates(self) -> None:
+        """Raise ArmorError where the vision tower is to learn, and what asks it stays as it is."""
+        for phase in self.phases:
+            if self.rates_of(phase)[0] == 0 and phase.kind != 'perception':
+                raise ArmorError(
+                    f'phase {phase.kind}: learning_rate is 0, so neither the language model nor a '
+                    'head would learn; give one above 0. A phase of perception trains the vision '
+                    'tower alone'
+                )
+
+    def rates_of(self, phase: PhaseRecipe) -> tuple[float, float]:
+        """Return the learning rates of a phase: of all but the vision tower, and of it."""
+        rate, vision = phase.learning_rate, phase.vision_learning_rate
+        return (
+            self.optimizer.learning_rate if rate is None else rate,
+            self.optimizer.vision_learning_rate if vision is None else vision,
+        )
 
     @property
     def asks_state(self) -> bool:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from armor_ros.datasets.manifest import Sample
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.card import model_card
-from armor_ros.training.checks import read_everything, read_splits
+from armor_ros.training.checks import cut_explanations, read_everything, read_splits
 from armor_ros.training.cross_fitting import cross_fit
 from armor_ros.training.export import check_dtype, export_checkpoint, whole_model
 from armor_ros.training.optimization import make_accelerator, with_precision
@@ -41,6 +41,9 @@ class Listener(Protocol):
     def checking(self, done: int, total: int) -> None:
         """Hear how many samples have been read to check them."""
 
+    def caution(self, text: str) -> None:
+        """Hear, before the first step, of what is allowed and hardly meant."""
+
     def step(self, report: StepReport) -> None:
         """Hear of an optimizer step."""
 
@@ -61,6 +64,9 @@ class Silent:
         """Do nothing."""
 
     def checking(self, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def caution(self, text: str) -> None:
         """Do nothing."""
 
     def step(self, report: StepReport) -> None:
@@ -153,6 +159,8 @@ def _train_in(
     tries = [TrainingData(request.data, others, model, cameras, **options)] if others else []
     trainer = _make_trainer(request, model, data, tries, accelerator, folder)
     if request.check and trainer.progress is None and accelerator.is_main_process:
+        for text in cut_explanations(samples, recipe, model.prompts):
+            listener.caution(text)
         read_everything([data, *tries], listener.checking)
     accelerator.wait_for_everyone()
     folder.rewind(trainer.progress)

@@ -19,7 +19,8 @@ class StepReport:
     What an optimizer step did.
 
     ``step`` of ``steps`` in phase number ``phase``, both from 0; losses are means over the batch,
-    0 where the phase has none; ``accuracy`` is that of the labels, before the step.
+    0 where the phase has none; ``accuracy`` is that of all that the classification head was asked
+    for (labels, and facts where a phase has these), before the step.
     """
 
     phase: int
@@ -66,12 +67,7 @@ class PhasePlan:
     @property
     def rates(self) -> tuple[float, float]:
         """Learning rates of all but the vision tower, and of it."""
-        optimizer = self.recipe.optimizer
-        rate, vision = self.phase.learning_rate, self.phase.vision_learning_rate
-        return (
-            optimizer.learning_rate if rate is None else rate,
-            optimizer.vision_learning_rate if vision is None else vision,
-        )
+        return self.recipe.rates_of(self.phase)
 
     @property
     def auxiliary(self) -> float:

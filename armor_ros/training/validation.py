@@ -167,6 +167,7 @@ def _question(phase: PhaseRecipe) -> PhaseRecipe:
     return dataclasses.replace(
         phase,
         kind=kind,
+        conditioning='paper',
         time_steps=None,
         vary=False,
         facts=False,

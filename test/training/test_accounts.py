@@ -77,6 +77,13 @@ def test_whatever_is_asked_quotes_the_account_first(
         assert {branch.suffix[: len(line)] for branch in made} == {line}
 
 
+def test_a_rollout_that_told_nothing_is_quoted_so(model: ArmorModel) -> None:
+    history = [PreviousAnswer(), PreviousAnswer(True, 'it fell')]
+    told, untold = (online_branches(model.prompts, truth, history) for truth in (
+        TOLD, dataclasses.replace(TOLD, account='')))  # fmt: skip
+    assert told == untold
+
+
 def test_an_account_is_asked_for_again_now_and_then(model: ArmorModel) -> None:
     prompts = model.prompts
     asked = [

@@ -18,6 +18,7 @@ from toy_training import make_recipe, make_trainer
 from armor_ros.datasets.manifest import Sample
 from armor_ros.errors import ArmorError
 from armor_ros.model.checkpoint import load_checkpoint
+from armor_ros.training.checks import read_splits
 from armor_ros.training.cross_fitting import fold_of, fold_recipe
 from armor_ros.training.folds import fold_numbers, without_fold
 from armor_ros.training.recipe import DataRecipe
@@ -99,6 +100,32 @@ def test_clips_are_answered_by_models_that_have_not_seen_them(
     noted = RunFolder(run).lines('sampling')
     assert [(line['phase'], line['asked'], line['kept']) for line in noted] == [(1, 16, 16)]
     assert noted[0]['seconds'] > 0
+
+
+def test_a_phase_of_explained_samples_is_answered_by_models_without_them(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe({'kind': 'warmup'}, ONLINE | {'only_dense': True})
+    samples = read_samples(toy_data, recipe.data)
+    explained = {sample.id for sample in samples if sample.dense}
+    plan = plan_phase(recipe, 1, [sample.dense for sample in samples])
+    answered: set[str] = set()
+    for fold in range(2):
+        members = {sample.id for sample in fold_of(samples, plan, fold)}
+        learned = {sample.id for sample in read_samples(toy_data, fold_recipe(plan, fold).data)}
+        assert not members & learned
+        answered |= members
+    assert answered == explained
+    # and so it is run
+    train(TrainingRequest(recipe, toy_data, tmp_path, tracker='none'))
+    files = [fold_file(tmp_path, 1, fold) for fold in range(2)]
+    assert {line['sample'] for file in files for line in read_sampled(file)} == explained
+
+
+def test_folds_that_leave_nothing_to_learn_are_refused_at_once(toy_data: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup', 'verified': 1}, ONLINE | {'folds': 4})
+    with pytest.raises(ArmorError, match=r'without fold \d of 4, .*explained failures'):
+        read_splits(toy_data, recipe)
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(

@@ -84,6 +84,15 @@ def test_the_probability_is_that_of_the_whole_text(
     assert found == pytest.approx(float(torch.tensor(chances).softmax(0)[0]), abs=1e-4)
 
 
+@pytest.mark.parametrize('length', [1900, 1973, 2500, 9000])
+def test_a_long_thought_never_costs_the_answer(model: ArmorModel, length: int) -> None:
+    text = model.prompts.decode(
+        model.prompts.explanation_tokens(sft_answer(Truth(True, 'word ' * (length // 5))))
+    )
+    assert text.startswith('<think>word word ')
+    assert text.endswith('</think> <answer>No</answer>')
+
+
 def test_a_model_that_never_learned_the_format_gives_no_answer(
     model: ArmorModel, episodes: list[Episode]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from armor_ros.training.phase_recipe import PhaseRecipe
 from armor_ros.training.schedule import StepReport, plan_phase, rate_at, steps_of
 from armor_ros.training.steps import BatchMaker
 from armor_ros.training.trainer import Interrupted, Trainer
+from armor_ros.training.validation import Trial
 
 SFT = {'kind': 'sft', 'only_dense': True, 'epochs': 2}
 MIXED = {'kind': 'expert', 'conditioning': 'mixed'}
@@ -161,9 +163,43 @@ def test_a_rate_of_0_freezes_the_vision_tower(toy_data: Path, tmp_path: Path) ->
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert not any('.visual.' in name for name in changed)
     assert any('.language_model.layers.4.' in name for name in changed)
-    nothing = make_recipe({'kind': 'warmup', 'learning_rate': 0.0, 'vision_learning_rate': 0.0})
+    nothing = make_recipe({'kind': 'perception', 'learning_rate': 0, 'vision_learning_rate': 0})
     with pytest.raises(ArmorError, match='no weight has a learning rate above 0'):
         make_trainer(nothing, toy_data, tmp_path / 'nothing').train()
+
+
+@pytest.mark.parametrize(
+    ('phase', 'words'),
+    [
+        ({'kind': 'warmup', 'learning_rate': 0.0}, 'warmup: learning_rate is 0, so neither'),
+        ({'kind': 'warmup', 'learning_rate': -1e-4}, 'learning_rate is -0.0001; give a number'),
+        ({'kind': 'online', 'vision_learning_rate': 11}, 'vision_learning_rate is 11.0; give a'),
+        ({'kind': 'sft', 'epochs': 0}, 'epochs is 0.0; give a number'),
+        ({'kind': 'warmup', 'conditioning': 'mixed'}, r"is 'mixed', .*ways \(paper, contrast\)"),
+        ({'kind': 'online', 'conditioning': 'contrast'}, r"'contrast', .*ways \(paper\); choose"),
+        ({'kind': 'sft', 'conditioning': 'mixed'}, r"'mixed', .*ways \(paper\); choose"),
+    ],
+)
+def test_values_that_no_phase_could_follow_are_named(phase: dict[str, Any], words: str) -> None:
+    with pytest.raises(ArmorError, match=words):
+        make_recipe(phase)
+
+
+@pytest.mark.parametrize('kind', ['warmup', 'expert'])
+def test_trials_ask_the_same_whatever_a_phase_quotes(
+    toy_data: Path, tmp_path: Path, kind: str
+) -> None:
+    trials: list[Trial] = []
+    for way in ('paper', 'contrast'):
+        # nearly nothing is learned, so that all that differs is what is asked
+        phase = {'kind': kind, 'conditioning': way, 'learning_rate': 1e-12}
+        recipe = make_recipe(
+            phase, optimizer={'vision_learning_rate': 0.0}, evaluation={'samples': 2}
+        )
+        make_trainer(recipe, toy_data, tmp_path / way, on_trial=trials.append).train()
+    first, other = (dataclasses.replace(trial, step=0, shown=()) for trial in trials[-2:])
+    assert first.language == pytest.approx(other.language, abs=1e-6)
+    assert first.detection == pytest.approx(other.detection, abs=1e-6)
 
 
 @pytest.mark.parametrize('phase', [SFT, MIXED, {'kind': 'warmup', 'only_dense': True}])

@@ -26,6 +26,7 @@ from armor_ros.training.recipe_files import read_training_recipe, recipe_text
 from armor_ros.training.run import Silent, TrainingRequest, train
 from armor_ros.training.samples import sample_episode
 from armor_ros.training.schedule import StepReport
+from armor_ros.training.start import sample_texts, starting_model
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.validation import Trial, sft_said
 
@@ -39,10 +40,14 @@ class Listener(Silent):
         self.steps: list[StepReport] = []
         self.trials: list[Trial] = []
         self.planned: tuple[list[int], int] = ([], 0)
+        self.cautions: list[str] = []
         self._most = most
 
     def plan(self, steps: list[int], done: int) -> None:
         self.planned = (steps, done)
+
+    def caution(self, text: str) -> None:
+        self.cautions.append(text)
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)
@@ -174,6 +179,24 @@ def test_data_that_cannot_teach_is_refused(toy_data: Path, tmp_path: Path) -> No
     assert len(read_splits(toy_data, none)[0]) == 8
 
 
+def test_rollouts_shorter_than_explanations_are_said(toy_data: Path, tmp_path: Path) -> None:
+    samples = read_splits(toy_data, QUICK)[0]
+    texts = [sample.explanation for sample in samples if sample.explanation]
+    model = starting_model(QUICK, sample_texts(samples))
+    lengths = [len(model.prompts.encode_text(text)) for text in texts]
+    assert len({*lengths}) > 1
+    for limit, cut in ((max(lengths), 0), (min(lengths), sum(x > min(lengths) for x in lengths))):
+        online = {'kind': 'online', 'rounds': 2, 'max_new_tokens': limit}
+        recipe, listener = make_recipe({'kind': 'warmup'}, online), Listener(most=1)
+        with pytest.raises(Interrupted):
+            train(request(recipe, toy_data, tmp_path / str(limit), listener=listener))
+        said = (
+            f'phase 2, online: max_new_tokens is {limit}, and {cut} of {len(lengths)} '
+            f'explanations have more, up to {max(lengths)};'
+        )
+        assert [text[: len(said)] for text in listener.cautions] == [said] * bool(cut)
+
+
 def test_broken_files_are_listed_before_the_first_step(tmp_path: Path) -> None:
     data = write_data(tmp_path / 'data')
     (data / 'views/s1/front/2.png').write_bytes(b'no picture')
@@ -199,7 +222,8 @@ def test_paper_is_table_5(name: str) -> None:
     recipe = read_training_recipe(name)
     assert recipe.name == name
     phases = [(phase.kind, phase.epochs, phase.only_dense) for phase in recipe.phases]
-    assert phases == [('warmup', 2.0, False), ('expert', 1.0, False), ('online', 10.0, False)]
+    # Algorithm 1: the second line learns from D_dense alone, the others from all
+    assert phases == [('warmup', 2.0, False), ('expert', 1.0, True), ('online', 10.0, False)]
     online = recipe.phases[2]
     assert (online.rounds, online.temperature, online.sample_label) == (3, 0.7, True)
     assert recipe.phases[1].conditioning == 'paper'
