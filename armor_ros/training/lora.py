@@ -82,11 +82,19 @@ def merge_adapters(model: ArmorModel) -> ArmorModel:
     _dequantize_rest(model)
     if model.info.quantization != 'none':
         model.info = dataclasses.replace(model.info, quantization='none')
-        model.backbone.config.quantization_config = None
-        del model.backbone.config.quantization_config
-        model.backbone.hf_quantizer = None
-        model.backbone.is_quantized = False
+        _forget_quantization(model.backbone)
     return model
+
+
+def _forget_quantization(backbone: Any) -> None:
+    """Take from a transformers model all that lets it refuse what plain weights allow."""
+    if hasattr(backbone.config, 'quantization_config'):
+        del backbone.config.quantization_config
+    backbone.hf_quantizer = None
+    backbone.is_quantized = False
+    for name in ('quantization_method', 'is_loaded_in_4bit', 'is_loaded_in_8bit'):
+        if hasattr(backbone, name):
+            delattr(backbone, name)
 
 
 def _dequantize_rest(model: ArmorModel) -> None:

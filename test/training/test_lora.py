@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_training import make_model, make_recipe, make_trainer
 from training_clips import make_clips
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import load_checkpoint, save_checkpoint
+from armor_ros.training.export import export_checkpoint
 from armor_ros.training.forward import PackedForward
 from armor_ros.training.lora import merge_adapters
 from armor_ros.training.packing import Branch, PackedSample, pack
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.rollout import RolloutSettings, rollout
+from armor_ros.training.run import TrainingRequest, train
 from armor_ros.training.schedule import StepReport
 from armor_ros.training.trainer import Interrupted
 
 PHASES = ({'kind': 'warmup'}, {'kind': 'online', 'rounds': 2, 'max_new_tokens': 4})
 LORA = {'rank': 4, 'alpha': 8.0}
+TYPES = {'bf16': 'bfloat16', 'float32': 'float32'}
 
 
 def lora_recipe(**changes: Any) -> TrainingRecipe:
@@ -81,12 +86,27 @@ def test_adapters_beside_quantized_weights(
     model = make_trainer(recipe, toy_data, tmp_path / 'run').train()
     adapted = losses_of(model)
     assert float((adapted - untrained).abs().max()) > 0.01
-    folder = save_checkpoint(merge_adapters(model), tmp_path / 'merged')
+    folder = export_checkpoint(model, recipe, tmp_path / 'merged', 'card')
     merged = load_checkpoint(folder, device='cpu')
     assert merged.info.quantization == 'none'
     # int8 products round what goes in, too
     most = 1e-3 if quantization == '4bit' else 0.1
     torch.testing.assert_close(losses_of(merged), adapted, rtol=0, atol=most)
+
+
+@pytest.mark.parametrize(('quantization', 'dtype'), [('4bit', 'bf16'), ('8bit', 'float32')])
+def test_a_run_beside_quantized_weights_ends_in_a_plain_checkpoint(
+    toy_data: Path, tmp_path: Path, quantization: str, dtype: str
+) -> None:
+    start = save_checkpoint(make_model(make_recipe(*PHASES), toy_data), tmp_path / 'start')
+    recipe = lora_recipe(lora={'quantization': quantization}, model={'checkpoint': str(start)})
+    request = TrainingRequest(recipe, toy_data, tmp_path / 'run', dtype=dtype, tracker='none')
+    checkpoint = train(request)
+    weights = load_file(checkpoint / 'model.safetensors')
+    assert {str(weight.dtype) for weight in weights.values()} == {f'torch.{TYPES[dtype]}'}
+    assert 'quantization_config' not in json.loads((checkpoint / 'config.json').read_text())
+    assert load_checkpoint(checkpoint, device='cpu').info.quantization == 'none'
+    assert train(request) == checkpoint
 
 
 def test_an_interrupted_run_keeps_only_what_learns(toy_data: Path, tmp_path: Path) -> None:
