@@ -37,11 +37,18 @@ def export_checkpoint(
     Write a checkpoint that ``load_checkpoint`` reads, with its card; return its folder.
 
     Adapters are merged and weights stored as ``dtype``, float32 or bf16: ``model`` is changed so
-    too. Raises ArmorError on another dtype, or when the folder cannot be written.
+    too. Raises ArmorError on another dtype, when a weight is no finite number, or when the folder
+    cannot be written.
     """
     check_dtype(dtype)
     if recipe.lora is not None:
         model = merge_adapters(model)
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ArmorError(
+                f'the weights {name} are no finite numbers, so training has come apart at its '
+                'end; begin anew in another folder with lower learning rates'
+            )
     model.backbone.to(_DTYPES[dtype])
     model.head.to(_DTYPES[dtype])
     config = dataclasses.replace(

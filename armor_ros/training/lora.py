@@ -32,8 +32,8 @@ def add_adapters(model: ArmorModel, recipe: LoraRecipe, seed: int) -> None:
         import_bitsandbytes()
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = {name.rsplit('.', 1)[-1] for name, _ in model.backbone.named_modules()
-             if re.match(_DECODER, name)}  # fmt: skip
+    names = {name.rsplit('.', 1)[-1] for name, module in model.backbone.named_modules()
+             if re.match(_DECODER, name) and isinstance(module, nn.Linear)}  # fmt: skip
     if unknown := sorted(set(recipe.targets) - names):
         raise ArmorError(
             f'lora.targets has {unknown[0]!r}; the decoder has {", ".join(sorted(names))}'

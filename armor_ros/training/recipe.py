@@ -75,6 +75,14 @@ class RandomModel:
                 f'{here}: hidden_size is {self.hidden_size}; make it a multiple of 32, the size '
                 'of an attention head'
             )
+        check_number(here, 'vision_hidden_size', self.vision_hidden_size, 8, 65536)
+        if self.vision_hidden_size % 8:
+            raise ArmorError(
+                f'{here}: vision_hidden_size is {self.vision_hidden_size}; make it a multiple of '
+                '8, for two attention heads that tell rows from columns'
+            )
+        check_number(here, 'patch_size', self.patch_size, 1, 1024)
+        check_number(here, 'merge_size', self.merge_size, 1, 64)
         check_number(here, 'layers', self.layers, 1, 1000)
         check_number(here, 'vision_layers', self.vision_layers, 1, 1000)
         check_number(here, 'vocabulary', self.vocabulary, 300, 1_000_000)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
+from armor_ros.errors import ArmorError
 from armor_ros.training.reading import Turn
 from armor_ros.training.schedule import PhasePlan, StepReport, seed_number
 from armor_ros.training.sharding import is_sharded
@@ -49,7 +51,8 @@ class Stepper:
         Take a step with this process's share of its samples, micro-batch by micro-batch.
 
         Means are over the whole batch, wherever its samples are; an online phase sums them over
-        its rounds, and so does the gradient.
+        its rounds, and so does the gradient. Raises ArmorError when a loss is no finite number:
+        the weights are spoiled then, and those of the last save are not.
         """
         began = time.perf_counter()
         plan, accelerator = self._plan, self._accelerator
@@ -69,6 +72,13 @@ class Stepper:
         totals = accelerator.reduce(torch.stack(found).sum(dim=0), 'sum')
         means = totals / counts.clamp(min=1.0)[[0, 1, 2, 0]]
         detection, language, auxiliary, accuracy = means.tolist()
+        if not math.isfinite(detection + language + auxiliary):
+            raise ArmorError(
+                f'phase {plan.phase.kind}, step {step}: the losses are {detection}, {language} '
+                f'and {auxiliary}, so training has come apart. Begin anew in another folder with '
+                f'lower learning rates (here {plan.rates[0]:g}, and {plan.rates[1]:g} of the '
+                f'vision tower) or a lower clip_norm ({plan.recipe.optimizer.clip_norm:g})'
+            )
         return StepReport(
             plan.index, step, plan.steps, plan.rates[0] * factor, detection, language, auxiliary,
             accuracy, time.perf_counter() - began,

@@ -129,6 +129,8 @@ def test_an_interrupted_run_keeps_only_what_learns(toy_data: Path, tmp_path: Pat
 def test_mistakes_are_named(toy_data: Path) -> None:
     with pytest.raises(ArmorError, match=r"'w_proj'; the decoder has .*q_proj"):
         make_model(lora_recipe(lora={'targets': ['q_proj', 'w_proj']}), toy_data)
+    with pytest.raises(ArmorError, match=r"'act_fn'; the decoder has down_proj, .*v_proj$"):
+        make_model(lora_recipe(lora={'targets': ['act_fn']}), toy_data)
     with pytest.raises(ArmorError, match='nothing to quantize'):
         lora_recipe(lora={'quantization': '4bit'})
     with pytest.raises(ArmorError, match='rank is 0'):

@@ -21,6 +21,7 @@ from toy_training import (
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.conditioning import Truth
+from armor_ros.training.export import export_checkpoint
 from armor_ros.training.packing import PackedBatch
 from armor_ros.training.phase_recipe import PhaseRecipe
 from armor_ros.training.schedule import StepReport, plan_phase, rate_at, steps_of
@@ -183,6 +184,40 @@ def test_a_rate_of_0_freezes_the_vision_tower(toy_data: Path, tmp_path: Path) ->
 def test_values_that_no_phase_could_follow_are_named(phase: dict[str, Any], words: str) -> None:
     with pytest.raises(ArmorError, match=words):
         make_recipe(phase)
+
+
+def test_a_run_that_comes_apart_is_no_checkpoint(toy_data: Path, tmp_path: Path) -> None:
+    recipe = make_recipe({'kind': 'warmup', 'epochs': 4})
+    steps: list[StepReport] = []
+    trainer = make_trainer(recipe, toy_data, tmp_path, on_step=steps.append, save_seconds=0.0)
+
+    def spoil(report: StepReport) -> None:
+        steps.append(report)
+        if len(steps) == 3:
+            with torch.no_grad():
+                trainer.module.model.head.cls_token.fill_(torch.inf)
+
+    trainer._on_step = spoil
+    with pytest.raises(ArmorError, match=r'phase warmup, step 3: the losses are nan.*come apart'):
+        trainer.train()
+    assert len(steps) == 3
+    with pytest.raises(ArmorError, match=r'are no finite numbers, so training'):
+        export_checkpoint(trainer.module.model, recipe, tmp_path / 'out', 'card')
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'words'),
+    [
+        ({'vision_hidden_size': -4}, 'vision_hidden_size is -4; give a number'),
+        ({'vision_hidden_size': 33}, 'vision_hidden_size is 33; make it a multiple of 8'),
+        ({'patch_size': 0}, 'patch_size is 0; give a number'),
+        ({'merge_size': 0}, 'merge_size is 0; give a number'),
+    ],
+)
+def test_sizes_that_no_model_has_are_named(sizes: dict[str, int], words: str) -> None:
+    with pytest.raises(ArmorError, match=words):
+        make_recipe({'kind': 'warmup'}, model={'random': sizes})
 
 
 @pytest.mark.parametrize('kind', ['warmup', 'expert'])
