@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from armor_ros.training.conditioning import (
     Truth,
     contrast_branches,
     fact_branches,
+    mixed_branches,
     reading_branches,
 )
 from armor_ros.training.packing import IGNORED, PackedSample, pack
@@ -143,6 +145,29 @@ def test_a_false_fact_is_always_asked_for(model: ArmorModel, true: int, asked: i
     known = Facts(tuple((f'item {index}', index < true) for index in range(8)))
     labels = fact_branches(model.prompts, known, random.Random(0))[1:]
     assert [label.failed for label in labels] == [False] * asked + [True] * (3 - asked)
+
+
+def test_mixed_quotes_are_wrong_as_often_as_they_are_said_to_be(model: ArmorModel) -> None:
+    prompts, truth, other = model.prompts, Truth(True, 'its own words'), 'those of another'
+    counts: Counter[tuple[bool | None, str]] = Counter()
+    for seed in range(1500):
+        branch = mixed_branches(prompts, truth, [other], random.Random(seed))[0]
+        asked = prompts.decode(branch.suffix)
+        label = next((word == 'No' for word in ('Yes', 'No') if f'detection is {word}' in asked),
+                     None)  # fmt: skip
+        counts[
+            label, next((text for text in (truth.explanation, other) if text in asked), '')
+        ] += 1
+    quoted = {
+        'wrong label': sum(n for (label, _), n in counts.items() if label is False),
+        'label': sum(n for (label, _), n in counts.items() if label is not None),
+        'other text': sum(n for (_, text), n in counts.items() if text == other),
+        'text': sum(n for (_, text), n in counts.items() if text),
+    }
+    # three deviations of a share of 750 are 0.05
+    assert quoted['wrong label'] / quoted['label'] == pytest.approx(0.3, abs=0.05)
+    assert quoted['other text'] / quoted['text'] == pytest.approx(0.7, abs=0.05)
+    assert counts[None, ''] / 1500 == pytest.approx(0.35, abs=0.04)
 
 
 def test_without_another_explanation_nothing_is_quoted(model: ArmorModel) -> None:

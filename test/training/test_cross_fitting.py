@@ -190,6 +190,12 @@ def test_recordings_stay_whole(groups: list[int], folds: int, seed: int) -> None
     assert all(count[sample.id] == folds - 1 for sample in samples)
 
 
+def test_each_seed_cuts_other_folds() -> None:
+    base = Sample(id='a', instruction='', views={'v': 'v'}, fps=5.0, frames=1, label='success')
+    samples = [dataclasses.replace(base, id=str(index)) for index in range(20)]
+    assert len({tuple(fold_numbers(samples, 2, seed)) for seed in range(4)}) == 4
+
+
 @pytest.mark.parametrize(
     ('phases', 'more', 'words'),
     [

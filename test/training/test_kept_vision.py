@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from toy_training import losses_of, make_model, make_recipe, write_data
 from training_clips import make_clips
 
 from armor_ros.model.armor import ArmorModel
+from armor_ros.model.checkpoint import with_config
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.forward import PackedForward
 from armor_ros.training.kept_vision import KeptVision, tower_digest, with_embeddings
@@ -55,6 +57,8 @@ def test_another_tower_has_another_name(model: ArmorModel) -> None:
     weight = model.backbone.model.visual.patch_embed.proj.weight
     before = tower_digest(model, 'no')
     assert tower_digest(model, 'bf16') != before
+    larger = dataclasses.replace(model.config, image_size=2 * model.config.image_size)
+    assert tower_digest(with_config(model, larger), 'no') != before
     with torch.no_grad():
         weight[0] += 1.0
         changed = tower_digest(model, 'no')

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -109,16 +110,23 @@ def test_a_run_beside_quantized_weights_ends_in_a_plain_checkpoint(
     assert train(request) == checkpoint
 
 
-def test_an_interrupted_run_keeps_only_what_learns(toy_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('vision', [0.0, 1e-3])
+def test_an_interrupted_run_keeps_only_what_learns(
+    toy_data: Path, tmp_path: Path, vision: float
+) -> None:
+    # a tower that has learned is kept when it does not any more
     recipe = lora_recipe()
+    first, *others = recipe.phases
+    first = dataclasses.replace(first, vision_learning_rate=vision)
+    recipe = dataclasses.replace(recipe, phases=(first, *others))
     whole = make_trainer(recipe, toy_data, tmp_path / 'whole').train().state_dict()
     steps: list[StepReport] = []
-    first = make_trainer(
+    begun = make_trainer(
         recipe, toy_data, tmp_path / 'parts',
         on_step=steps.append, should_stop=lambda: len(steps) == 3,
     )  # fmt: skip
     with pytest.raises(Interrupted):
-        first.train()
+        begun.train()
     rest = make_trainer(recipe, toy_data, tmp_path / 'parts').train().state_dict()
     assert [name for name in whole if not torch.equal(whole[name], rest[name])] == []
     state = next((tmp_path / 'parts' / 'state').glob('phase-*'))

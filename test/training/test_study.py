@@ -18,6 +18,7 @@ from armor_ros.evaluation.lines import read_lines
 from armor_ros.training.recipe_files import read_training_recipe, recipe_text
 from armor_ros.training.run import Silent
 from armor_ros.training.study import changed, find_study, read_study, with_seed
+from armor_ros.training.study_compute import measured_costs
 from armor_ros.training.study_run import StudyRequest, run_study
 from armor_ros.training.study_tables import collect
 from armor_ros.training.trainer import Interrupted
@@ -180,6 +181,7 @@ def assert_rows_tell_the_same(request: StudyRequest, rows: dict[Any, Any]) -> No
         assert (first['round'], first['explanation']) == (0, line['explanation'])
         assert first['failure_probability'] == line['failure_probability']
         assert refined['rounds'] == len(refined['trace']) > 1
+        assert (refined['settings']['trajectories'], refined['settings']['temperature']) == (1, 0)
 
 
 def assert_heads_and_rounds(found: dict[str, Any], rows: dict[Any, Any]) -> None:
@@ -279,6 +281,19 @@ def test_the_command(tmp_path: Path, data: Path) -> None:
     assert 'too few' in done.output
     wrong = CliRunner().invoke(app, [*arguments, '--only', 'two'])
     assert isinstance(wrong.exception, ArmorError)
+
+
+def test_costs_are_medians_in_plain_steps() -> None:
+    # the first two steps of a phase warm caches up
+    seconds = {0: [9.0, 9.0, 1.0, 2.0, 12.0], 1: [90.0, 90.0, 6.0, 10.0, 120.0]}
+    steps = [
+        {'phase': phase, 'step': step, 'steps': 5, 'seconds': spent}
+        for phase, each in seconds.items()
+        for step, spent in enumerate(each)
+    ]
+    sampling = [{'seconds': 3.0}, {'seconds': 5.0}]
+    found = measured_costs(steps, ['warmup', 'online'], sampling)
+    assert found == {'warmup': 1.0, 'online': 5.0, 'sampling': 4.0}
 
 
 def test_measured_compute_needs_the_other_first(tmp_path: Path, data: Path) -> None:
