@@ -150,7 +150,7 @@ class MonitorParameters:
         dynamic=True,
     )
     max_new_tokens: int = declared(
-        128, 'Tokens of an explanation at most.', minimum=1, maximum=1024, dynamic=True
+        80, 'Tokens of an explanation at most.', minimum=1, maximum=1024, dynamic=True
     )
     return_policy: str = declared(
         'last',

@@ -95,7 +95,7 @@ class RefinementSettings:
     tolerance: float = 1e-4
     entropy_weight: float = 0.1
     temperature: float = 0.7
-    max_new_tokens: int = 128
+    max_new_tokens: int = 80
     return_policy: ReturnPolicy = ReturnPolicy.LAST
     sample_label: bool = False
     seed: int = 0
