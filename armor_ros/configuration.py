@@ -114,7 +114,11 @@ def _convert(expected: Any, value: object, name: str) -> object:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not expected:
-        raise ArmorError(f'{name} is {value!r}; it must be of type {expected.__name__}')
+        text = f'{name} is {value!r}; it must be of type {expected.__name__}'
+        if expected is float and isinstance(value, str):
+            # YAML 1.1 takes 1e-3 for text
+            text += ', with a point and a sign if there is an exponent, such as 1.0e-3'
+        raise ArmorError(text)
     return value
 
 
