@@ -46,7 +46,7 @@ def test_every_kind_of_field_is_read() -> None:
         ('leaves: {1: {size: 1}}', 'leaves has the key 1'),
         ('leaves: [1]', 'leaves is [1]; it must be a mapping'),
         ('leaves: {a: {size: 1, shares: {x: much}}}', "leaves.a.shares.x is 'much'"),
-        ('leaves: {a: {size: 1, shares: {x: 1e-3}}}', "x is '1e-3'; it must be of type float, with"),
+        ('leaves: {a: {size: 1, shares: {x: 1e-3}}}', "x is '1e-3'; it must be of type float, "),
         ('kind: ash', "kind is 'ash'; it must be one of oak, elm"),
         ('names: p', "names is 'p'; it must be a list"),
         ('note: 3', 'note is 3; it must be of type str'),
