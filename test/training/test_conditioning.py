@@ -155,9 +155,8 @@ def test_mixed_quotes_are_wrong_as_often_as_they_are_said_to_be(model: ArmorMode
         asked = prompts.decode(branch.suffix)
         label = next((word == 'No' for word in ('Yes', 'No') if f'detection is {word}' in asked),
                      None)  # fmt: skip
-        counts[
-            label, next((text for text in (truth.explanation, other) if text in asked), '')
-        ] += 1
+        text = next((text for text in (truth.explanation, other) if text in asked), '')
+        counts[label, text] += 1
     quoted = {
         'wrong label': sum(n for (label, _), n in counts.items() if label is False),
         'label': sum(n for (label, _), n in counts.items() if label is not None),
