@@ -10,6 +10,7 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -58,9 +59,8 @@ def config_from_dict(cls: type[Config], data: object, prefix: str = '') -> Confi
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in expected:
-            near = difflib.get_close_matches(str(key), expected, n=1, cutoff=0.0)
             raise ArmorError(
-                f'unknown key {prefix + str(key)!r}; did you mean {prefix + near[0]!r}?'
+                f'unknown key {prefix + str(key)!r}; {_known(str(key), expected, prefix)}'
             )
         values[key] = _convert(expected[key], value, prefix + key)
     for name in _required(schema):
@@ -73,6 +73,34 @@ def check_number(where: str, name: str, value: float, low: float, high: float) -
     """Raise ArmorError, naming the value and its limits, unless it is from low to high."""
     if not (math.isfinite(value) and low <= value <= high):
         raise ArmorError(f'{where}: {name} is {value}; give a number from {low:g} to {high:g}')
+
+
+def first_change(before: object, after: object, name: str = '') -> str:
+    """
+    Say which value differs between two trees of plain values, '' where none does.
+
+    Of lists that are not equally long the lengths are told.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        pairs = [(str(key), before.get(key), after.get(key)) for key in {**before, **after}]
+    elif isinstance(before, list) and isinstance(after, list):
+        if len(before) != len(after):
+            return f'{name} had {len(before)} entries, and has {len(after)}'
+        pairs = [(str(i), *both) for i, both in enumerate(zip(before, after, strict=True))]
+    else:
+        return '' if before == after else f'{name} was {before!r}, and is {after!r}'
+    for key, one, other in pairs:
+        if change := first_change(one, other, f'{name}.{key}' if name else key):
+            return change
+    return ''
+
+
+def _known(key: str, expected: Collection[str], prefix: str) -> str:
+    """Return what an unknown key may have been meant to be."""
+    near = difflib.get_close_matches(key, expected, n=1)
+    if near:
+        return f'did you mean {prefix + near[0]!r}?'
+    return f'the keys here are {", ".join(sorted(expected)) or "none"}'
 
 
 @functools.cache

@@ -9,7 +9,12 @@ from typing import Any, Literal
 
 import pytest
 
-from armor_ros.configuration import config_from_dict, config_from_yaml, read_yaml_config
+from armor_ros.configuration import (
+    config_from_dict,
+    config_from_yaml,
+    first_change,
+    read_yaml_config,
+)
 from armor_ros.errors import ArmorError
 
 
@@ -28,6 +33,11 @@ class Tree:
     extra: Any = None
 
 
+@dataclass
+class Empty:
+    """Takes nothing."""
+
+
 def test_every_kind_of_field_is_read() -> None:
     text = 'leaves: {a: {size: 1, shares: {x: 1, y: 0.5}}}\nkind: elm\nnames: [p, q]\nnote: hi\n'
     tree = config_from_yaml(Tree, text, 'x.yaml')
@@ -40,6 +50,7 @@ def test_every_kind_of_field_is_read() -> None:
 @pytest.mark.parametrize(
     ('text', 'part'),
     [
+        ('quite: else', "unknown key 'quite'; the keys here are extra, kind, leaves, names, note"),
         ('leafs: {}', "unknown key 'leafs'; did you mean 'leaves'?"),
         ('leaves: {a: {sice: 1}}', "unknown key 'leaves.a.sice'; did you mean 'leaves.a.size'?"),
         ('leaves: {a: {}}', "'leaves.a.size' is missing"),
@@ -59,6 +70,26 @@ def test_refused_with_a_sentence(text: str, part: str) -> None:
         config_from_yaml(Tree, text, 'x.yaml')
     assert str(caught.value).startswith('x.yaml')
     assert part in str(caught.value)
+
+
+def test_a_config_that_takes_nothing_says_so() -> None:
+    with pytest.raises(ArmorError, match="unknown key 'foo'; the keys here are none"):
+        config_from_dict(Empty, {'foo': 1})
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'said'),
+    [
+        ({'a': [{'b': 1}]}, {'a': [{'b': 1}]}, ''),
+        ({'a': [{'b': 1}]}, {'a': [{'b': 2}]}, 'a.0.b was 1, and is 2'),
+        ({'a': [1]}, {'a': [1, 2]}, 'a had 1 entries, and has 2'),
+        ({'a': 1}, {'b': 1}, 'a was 1, and is None'),
+        ({'a': {'c': 1}}, {'a': None}, "a was {'c': 1}, and is None"),
+        ({'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, "b was 'x', and is 'y'"),
+    ],
+)
+def test_the_first_change_is_said(before: object, after: object, said: str) -> None:
+    assert first_change(before, after) == said
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

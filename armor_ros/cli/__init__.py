@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -11,6 +12,9 @@ import typer
 from armor_ros import __version__
 from armor_ros.cli import dataset, evaluation, model, robot, scoring, simulation, training
 from armor_ros.errors import ArmorError
+
+# Whatever was being written: this is not a defect of the program.
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 app = typer.Typer(
     name='armor',
@@ -48,6 +52,12 @@ def main() -> None:
         app()
     except ArmorError as error:
         print(f'armor: {error}', file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        where = f'{error.filename}: ' if error.filename else ''
+        print(f'armor: {where}{error.strerror}; make room, or write elsewhere', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

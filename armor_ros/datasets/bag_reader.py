@@ -172,7 +172,10 @@ def _find_parts(path: Path) -> _Layout:
     if path.name == _METADATA:
         path = path.parent
     if not path.exists():
-        raise ArmorError(f'{path} does not exist; give a rosbag2 directory or a .mcap/.db3 file')
+        raise ArmorError(
+            f'{path} does not exist; give a rosbag2 directory or a .mcap/.db3 file, or, '
+            'where they are taken, a data set'
+        )
     if path.is_dir():
         return _find_in_directory(path)
     if path.suffix == '.bag':

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,7 @@ def open_data_set(
     """
     Open a data set; ``format`` 'auto' tells it by its layout.
 
-    ``options`` are those of the format (its ``...Options``, see ``option_names``) as plain values
+    ``options`` are those of the format (its ``...Options``) as plain values
     of JSON or YAML. Raises ArmorError when there is nothing at ``path``, its layout is that of no
     format or of several, an option is unknown or wrong, or the description cannot be read.
     """
@@ -101,8 +100,7 @@ def open_data_set(
     try:
         settings: Any = config_from_dict(chosen.options, options)
     except ArmorError as error:
-        known = ', '.join(option_names(name)) or 'none'
-        raise ArmorError(f'option of {name} data sets: {error}; they take: {known}') from error
+        raise ArmorError(f'option of {name} data sets: {error}') from error
     return chosen.open(path, settings)
 
 
@@ -118,8 +116,3 @@ def detect_format(path: Path) -> str:
         )
     looked_for = '; '.join(f'{one.layout} ({name})' for name, one in FORMATS.items())
     raise ArmorError(f'{path} is no data set of a known format; looked for: {looked_for}')
-
-
-def option_names(name: str) -> tuple[str, ...]:
-    """Return the names of a format's options."""
-    return tuple(field.name for field in dataclasses.fields(FORMATS[name].options))

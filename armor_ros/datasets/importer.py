@@ -52,7 +52,9 @@ class Importer(ABC):
             except SkippedRecord as reason:
                 self.note(str(reason), name)
             except (ArmorError, OSError) as error:
-                self.note('record skipped: it cannot be read', f'{name}: {error}')
+                text = str(error)
+                where = '' if text.startswith(name) else f'{name}: '
+                self.note('record skipped: it cannot be read', f'{where}{text}')
             else:
                 yield self._unique(_cleaned(record), taken)
 

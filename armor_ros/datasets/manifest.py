@@ -26,6 +26,10 @@ from armor_ros.episodes.decoding import CompressedImage, decode_image, resize
 from armor_ros.errors import ArmorError
 
 MANIFEST_FILE = 'manifest.jsonl'
+_WHERE_FROM = (
+    'give the folder of a manifest data set, as armor simulate, armor dataset convert and armor '
+    'dataset from-bags write'
+)
 PICTURES = ('.jpg', '.jpeg', '.png')
 
 Label = Literal['success', 'failure']
@@ -160,6 +164,9 @@ def read_manifest(root: Path, split: str | None = None) -> tuple[Sample, ...]:
     one id, or the split has no sample.
     """
     path = root / MANIFEST_FILE
+    if not path.exists():
+        remedy = f'give its folder, {root.parent}' if root.is_file() else _WHERE_FROM
+        raise ArmorError(f'there is no {MANIFEST_FILE} in {root}; {remedy}')
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from armor_ros.datasets.bags import Bag
 from armor_ros.datasets.files import check_inside, find_file, find_folder, read_lines
 from armor_ros.datasets.importer import Importer, SkippedRecord, picture_folder
-from armor_ros.datasets.manifest import MANIFEST_FILE, Sample, sample_from_line
+from armor_ros.datasets.manifest import (
+    MANIFEST_FILE,
+    Sample,
+    locate,
+    read_state,
+    sample_from_line,
+)
 from armor_ros.datasets.record import COLLAGE_VIEW, Record, View
-from armor_ros.datasets.views import CollageView, VideoView
+from armor_ros.datasets.views import CollageView, VideoView, read_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,18 @@ class ManifestData(Importer):
             injected_mode=sample.injected_mode,
             failure_kind=sample.failure_kind,
             extra=told,
+            attached=self._attached(sample),
         )
+
+    def _attached(self, sample: Sample) -> dict[str, Callable[[], object]]:
+        attached: dict[str, Callable[[], object]] = {}
+        if sample.state is not None:
+            attached['state'] = partial(read_state, self.root, sample)
+        if sample.collage is not None and sample.views:
+            attached['collage'] = partial(_read_collage, self.root, sample.collage)
+        if sample.bag is not None:
+            attached['bag'] = partial(_look_into_bag, self.root, sample.bag)
+        return attached
 
     def _view(self, sample: Sample, path: str) -> View:
         folder = find_folder(self.root, path)
@@ -83,3 +102,12 @@ class ManifestData(Importer):
         if file is None:
             raise SkippedRecord('record skipped: a file that it names is missing')
         return file
+
+
+def _read_collage(root: Path, path: str) -> object:
+    return read_picture(locate(root, path))
+
+
+def _look_into_bag(root: Path, path: str) -> object:
+    with Bag(locate(root, path)) as bag:
+        return bag.info()

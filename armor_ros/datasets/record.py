@@ -9,7 +9,7 @@ pictures are read only when a view is asked for them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,7 +43,8 @@ class Record:
 
     ``label`` None means that nothing is known. ``weak`` says that the label is what the robot's
     own stack said, not a person's or a simulator's. ``fps`` is the rate of the recording, 0 where
-    the data set has no time (a collage, keyframes).
+    the data set has no time (a collage, keyframes). ``attached`` are files beside the views, by
+    the name of their field: each is a function that reads it, or raises ArmorError.
     """
 
     id: str
@@ -62,16 +63,19 @@ class Record:
     injected_mode: str = ''
     failure_kind: str = ''
     extra: dict[str, str] = field(default_factory=dict)
+    attached: dict[str, Callable[[], object]] = field(default_factory=dict)
 
 
 class DataSet(Protocol):
     """
     An opened data set.
 
-    ``skipped`` grows while records are iterated: nothing is passed over in silence.
+    ``skipped`` grows while records are iterated: nothing is passed over in silence. ``examples``
+    has the first names, or reasons, of each of its sentences.
     """
 
     skipped: Skipped
+    examples: dict[str, list[str]]
 
     @property
     def format(self) -> str:

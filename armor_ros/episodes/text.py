@@ -43,6 +43,11 @@ def clean_task_id(task_id: str) -> str:
     return f'{kept}~{_digest(task_id)}'
 
 
+def told(count: int, sentence: str) -> str:
+    """Return a sentence with how often it was so, where that is more than once."""
+    return sentence if count == 1 else f'{count} times {sentence}'
+
+
 def safe_file_name(task_id: str) -> str:
     """
     Return a name for files about ``task_id``: letters, digits, ``-``, ``_`` and ``.`` only.

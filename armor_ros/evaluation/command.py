@@ -160,6 +160,7 @@ class _Evaluation:
         """Raise ArmorError for what can be known to be wrong before a model runs for hours."""
         from armor_ros.evaluation.baselines import make_baseline
 
+        self._folder.check_place()
         check_outcome(self._request.outcome)
         for spec in self._request.baselines:
             # a local model is loaded when its turn comes: two may not fit beside each other
@@ -254,11 +255,7 @@ class _Evaluation:
             **host_info(),
         }
 
-        def begin() -> None:
-            self._folder.check_same(identity)
-            self._folder.write(content)
-
-        self._processes.on_main(begin)
+        self._processes.on_main(lambda: self._folder.begin(content))
 
     def _evaluate(
         self, predictor: Predictor, output: Path, name: str, display: Display

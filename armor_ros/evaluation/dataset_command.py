@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from armor_ros.episodes.text import told
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.conversion import ConversionRequest, convert
 from armor_ros.evaluation.description import SourceInfo, describe_source, find_faults
@@ -75,7 +76,7 @@ def convert_sources(request: ConversionRequest) -> None:
         summary = convert(request, show)
     console = Console()
     for sentence, count in summary.left_out.items():
-        console.print(f'{count} times {escape(sentence)}', highlight=False)
+        console.print(escape(told(count, sentence)), highlight=False)
     what = 'samples' if request.target == 'manifest' else 'recordings'
     console.print(f'{summary.written} {what} in {escape(str(request.output))}', highlight=False)
     if summary.failures:
@@ -107,8 +108,8 @@ def _table(info: SourceInfo) -> Table:
     table.add_row('explained', str(info.explained))
     for camera, text in info.cameras.items():
         table.add_row(f'camera {escape(camera)}', escape(text))
-    for sentence, count in info.skipped.items():
-        table.add_row('skipped', f'{count} times {escape(sentence)}')
+    for sentence in info.skipped:
+        table.add_row('skipped', escape(sentence))
     return table
 
 

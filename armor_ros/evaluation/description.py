@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from armor_ros.datasets.bags import Bag, BagImage
 from armor_ros.datasets.record import Record
 from armor_ros.episodes.decoding import DecodeError, decode_image
+from armor_ros.episodes.text import told
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.bag_episodes import BagEpisodes
 from armor_ros.evaluation.labels import beside, choose_label, status_label
@@ -27,7 +28,8 @@ class SourceInfo:
     What a source holds.
 
     ``labels`` counts 'success', 'failure' and 'none', weak ones as 'success (weak)' and so on;
-    ``cameras`` maps names to what is known of them, ``skipped`` what was passed over.
+    ``cameras`` maps names to what is known of them, ``skipped`` are sentences on what was passed
+    over.
     """
 
     name: str
@@ -39,7 +41,7 @@ class SourceInfo:
     rates: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: list[str] = field(default_factory=list)
 
 
 def describe_source(source: Source, settings: SourceSettings) -> SourceInfo:
@@ -76,7 +78,7 @@ def _describe_records(source: RecordSource) -> SourceInfo:
         info.rates[f'{record.fps:g}'] += 1
         cameras.update(list(record.views))
     info.cameras = {name: f'{count} records' for name, count in sorted(cameras.items())}
-    info.skipped.update(source.skipped)
+    info.skipped = source.skipped()
     return info
 
 
@@ -84,10 +86,10 @@ def _describe_bag(source: BagSource, settings: SourceSettings) -> SourceInfo:
     info = SourceInfo(source.name, source.kind)
     own = beside(source.path)
     with Bag(source.path) as bag:
-        told = bag.info()
-        seconds = max(told.duration_ns / 1e9, 1e-9)
-        counts = {topic.name: topic.count for topic in told.topics}
-        for camera in told.cameras:
+        held = bag.info()
+        seconds = max(held.duration_ns / 1e9, 1e-9)
+        counts = {topic.name: topic.count for topic in held.topics}
+        for camera in held.cameras:
             count = counts[camera.topic]
             info.cameras[camera.name] = f'{camera.topic}, {count} images'
             if count > 1:
@@ -106,7 +108,7 @@ def _describe_bag(source: BagSource, settings: SourceSettings) -> SourceInfo:
             info.explained += bool(label.explanation)
             info.labels[_label_name(label.label, label.weak)] += 1
             info.kinds[task.name or 'unnamed'] += 1
-        info.skipped.update(bag.problems)
+        info.skipped = [told(count, sentence) for sentence, count in bag.problems.items()]
     return info
 
 
@@ -120,7 +122,7 @@ def _faults_of_records(
     source: RecordSource, tell: Callable[[float], None], workers: int
 ) -> list[str]:
     records = source.records()
-    faults = [f'{count} times {sentence}' for sentence, count in source.skipped.items()]
+    faults = source.skipped()
     if not records:
         faults.append(f'{source.name} holds no usable record')
     with ThreadPoolExecutor(workers) as pool:
@@ -135,6 +137,11 @@ def _faults_of_record(record: Record) -> Sequence[str]:
     for name, view in record.views.items():
         try:
             view.read(record.fps or _SOME_FPS, _SIZE)
+        except ArmorError as error:
+            faults.append(f'{record.id}, {name}: {error}')
+    for name, read in record.attached.items():
+        try:
+            read()
         except ArmorError as error:
             faults.append(f'{record.id}, {name}: {error}')
     return faults
@@ -156,4 +163,4 @@ def _faults_of_bag(source: BagSource, tell: Callable[[float], None]) -> list[str
             bad.update(bag.problems)
     except ArmorError as error:
         return [str(error)]
-    return [f'{count} times {sentence}' for sentence, count in sorted(bad.items())]
+    return [told(count, sentence) for sentence, count in sorted(bad.items())]

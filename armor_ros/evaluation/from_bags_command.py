@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from armor_ros.episodes.text import clean_text
+from armor_ros.episodes.text import clean_text, told
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.from_bags import (
     FromBagsRequest,
@@ -50,7 +50,7 @@ def take_in_bags(request: FromBagsRequest) -> None:
     for reason, count in sorted(summary.left_out.items()):
         console.print(f'{count} tasks left out: {escape(reason)}', highlight=False)
     for sentence, count in sorted(summary.notes.items()):
-        console.print(f'{count} times {escape(sentence)}', highlight=False)
+        console.print(escape(told(count, sentence)), highlight=False)
     if request.validation and not any(key[0] == VALIDATION_SPLIT for key in summary.samples):
         console.print(f'No recording fell into {VALIDATION_SPLIT}: raise --validation')
     if summary.unknown:

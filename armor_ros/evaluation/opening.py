@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from armor_ros.datasets.bag_reader import is_recording
+from armor_ros.datasets.manifest import MANIFEST_FILE
 from armor_ros.datasets.record import DataSet
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.sources import BagSource, RecordSource, Source, SourceSettings
@@ -89,6 +90,6 @@ def _expand(path: Path) -> list[Path]:
     """Return the recordings in a folder of recordings, else the path itself."""
     if path.name == 'metadata.yaml':
         path = path.parent
-    if not path.is_dir() or is_recording(path):
+    if not path.is_dir() or is_recording(path) or (path / MANIFEST_FILE).exists():
         return [path]
     return sorted({file.parent for file in path.glob('*/metadata.yaml')}) or [path]

@@ -76,7 +76,7 @@ class PartStore:
         wanted = {unit.key for unit in units}
         for path in sorted(self._folder.glob('*.jsonl')):
             head = _read_head(path)
-            if head is None:
+            if head is None or head.get('failures'):
                 continue
             if head.get('run') != self._run:
                 raise ArmorError(
@@ -84,7 +84,7 @@ class PartStore:
                     'settings or other labels); repeat it with those, choose another output '
                     'folder, or start anew with --overwrite'
                 )
-            if path.stem in wanted and not head.get('failures'):
+            if path.stem in wanted:
                 done.add(path.stem)
         return done
 
@@ -120,6 +120,12 @@ class PartStore:
 
     def _path(self, unit: Unit) -> Path:
         return self._folder / f'{unit.key}.jsonl'
+
+
+def holds_finished(folder: Path) -> bool:
+    """Tell whether there is a finished part in a folder of runs' parts, whichever run's."""
+    heads = map(_read_head, folder.glob('*/*.jsonl'))
+    return any(head is not None and not head.get('failures') for head in heads)
 
 
 def _read_head(path: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from armor_ros.episodes.text import told
 from armor_ros.evaluation.annotate import LAYOUT, annotate_run
 from armor_ros.evaluation.report import write_report
 
@@ -39,7 +40,6 @@ def run_annotation(folder: Path, recordings: Sequence[Path] = ()) -> None:
 
         summary = annotate_run(folder, named, show)
     for sentence, count in summary.left_out.items():
-        told = escape(sentence) if count == 1 else f'{count} times {escape(sentence)}'
-        console.print(told, highlight=False, soft_wrap=True)
+        console.print(escape(told(count, sentence)), highlight=False, soft_wrap=True)
     for path in (*summary.files, folder / LAYOUT):
         console.print(escape(str(path)), highlight=False, soft_wrap=True)

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from armor_ros import __version__
-from armor_ros.datasets.manifest import write_whole
+from armor_ros.configuration import first_change
+from armor_ros.datasets.bag_reader import is_recording
+from armor_ros.datasets.manifest import MANIFEST_FILE, write_whole
 from armor_ros.episodes.text import safe_file_name
 from armor_ros.errors import ArmorError
+from armor_ros.evaluation.parts import PARTS, holds_finished
 
 RUN_FILE = 'run.json'
 SCHEMA = 1
@@ -24,8 +27,10 @@ SCHEMA = 1
 _OURS = (
     *('predictions.jsonl', 'metrics.json', 'report.html', 'aha_predictions.jsonl'),
     *('foxglove_layout.json', RUN_FILE),
-    *('evidence', 'baselines', 'parts', 'annotated', 'judgements'),
+    *('evidence', 'baselines', PARTS, 'annotated', 'judgements'),
 )
+# What tells a reader how two runs differ.
+_TOLD = ('checkpoint', 'settings', 'splits', 'labels', 'model')
 _PACKAGES = ('torch', 'transformers', 'numpy', 'opencv-python-headless', 'rosbags')
 
 
@@ -38,7 +43,7 @@ class RunFolder:
     @property
     def parts(self) -> Path:
         """Where finished parts are kept until the run is complete."""
-        return self.path / 'parts'
+        return self.path / PARTS
 
     def baseline(self, name: str) -> Path:
         """Return the folder of a baseline's predictions."""
@@ -66,24 +71,34 @@ class RunFolder:
             else:
                 place.unlink(missing_ok=True)
 
-    def check_same(self, identity: Mapping[str, str]) -> None:
-        """
-        Raise ArmorError when the folder holds another run than the one with this identity.
-
-        Figures of two runs in one folder would be taken for one another.
-        """
-        known = self.read().get('identity')
-        if known is None:
-            if (self.path / 'predictions.jsonl').exists():
-                known = {}
-            else:
-                return
-        changed = [name for name, value in identity.items() if known.get(name) != value]
-        if changed:
+    def check_place(self) -> None:
+        """Raise ArmorError when the folder is a data set or a recording."""
+        if (self.path / MANIFEST_FILE).exists() or is_recording(self.path):
             raise ArmorError(
-                f'{self.path} holds another run: other {", ".join(changed)}; choose another '
+                f'{self.path} holds a data set or a recording; give the run a folder of its own'
+            )
+
+    def begin(self, content: Mapping[str, Any]) -> None:
+        """
+        Write run.json; raises ArmorError when the folder holds a run of another identity.
+
+        Figures of two runs in one folder would be taken for one another. A run of which no part
+        is finished is none, and is replaced.
+        """
+        known = self.read()
+        before, now = known.get('identity', {}), content['identity']
+        changed = [name for name, value in now.items() if before.get(name) != value]
+        if changed and ((self.path / 'predictions.jsonl').exists() or holds_finished(self.parts)):
+            plain = json.loads(json.dumps(content))
+            told = (first_change(known.get(name), plain.get(name), name) for name in _TOLD)
+            how = next((f' ({change})' for change in told if change and known), '')
+            raise ArmorError(
+                f'{self.path} holds another run: other {", ".join(changed)}{how}; choose another '
                 'output folder, or replace that run with --overwrite'
             )
+        if changed and known:
+            self.clear()
+        self.write(content)
 
     def finish(self) -> None:
         """Remove the parts of a run that is complete."""

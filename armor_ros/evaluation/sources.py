@@ -19,6 +19,7 @@ from armor_ros.episodes.episode import Episode
 from armor_ros.episodes.recorder import CameraConfig
 from armor_ros.episodes.settings import EpisodeSettings
 from armor_ros.episodes.task import TaskStatus, clean_task_id
+from armor_ros.episodes.text import told
 from armor_ros.errors import ArmorError
 from armor_ros.evaluation.bag_episodes import BagEpisodes
 from armor_ros.evaluation.case import Case, TaskLabel
@@ -118,9 +119,9 @@ class BagSource:
         own = self._own_labels(log)
         with Bag(self.path) as bag:
             try:
-                for told in bag.labels():
+                for said in bag.labels():
                     row = FileLabel(
-                        clean_task_id(told.task_id), told.label, told.explanation, '', True
+                        clean_task_id(said.task_id), said.label, said.explanation, '', True
                     )
                     own.add([row])
                 settings = self._settings.episodes
@@ -174,6 +175,7 @@ class RecordSource:
         self._settings = settings
         self._lock = threading.Lock()
         self._list: tuple[Record, ...] | None = None
+        self._known_splits: set[str] = set()
 
     def parts(self) -> int:
         """Return the number of parts; an empty data set has one, which says so."""
@@ -235,29 +237,38 @@ class RecordSource:
             ]
         )
 
-    @property
-    def skipped(self) -> Problems:
-        """What was passed over; all of it once the records have been asked for."""
-        return self._data_set.skipped
+    def skipped(self) -> list[str]:
+        """Return sentences on what was passed over, each with the first that it was."""
+        self.records()
+        found = []
+        for sentence, count in self._data_set.skipped.items():
+            examples = self._data_set.examples.get(sentence, [])
+            more = '; ...' if count > len(examples) else ''
+            names = f' ({"; ".join(examples)}{more})' if examples else ''
+            found.append(told(count, f'{sentence}{names}'))
+        return found
 
     def records(self) -> tuple[Record, ...]:
         """Return all records of the chosen splits; they are cheap, their pictures not read."""
         with self._lock:
             if self._list is None:
                 splits = self._settings.splits
-                self._list = tuple(
-                    record
-                    for record in self._data_set.records()
-                    if not splits or record.split in splits
-                )
+                kept = []
+                for record in self._data_set.records():
+                    self._known_splits.add(record.split)
+                    if not splits or record.split in splits:
+                        kept.append(record)
+                self._list = tuple(kept)
             return self._list
 
     def _why_empty(self) -> str:
         sentence = f'{self.path} holds no usable record'
+        found = self.skipped()
         if self._settings.splits:
             sentence += f' of the splits {", ".join(self._settings.splits)}'
-        skipped = [f'{count} times {text}' for text, count in self._data_set.skipped.items()]
-        return f'{sentence}; {"; ".join(skipped) or "it is empty"}'
+            known = ', '.join(sorted(self._known_splits - {''})) or 'none'
+            found.append(f'its splits: {known}')
+        return f'{sentence}; {"; ".join(found) or "it is empty"}'
 
 
 def in_size_of(bag: Bag, settings: EpisodeSettings) -> EpisodeSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import transformers
 
 from armor_ros import __version__
 from armor_ros.evaluation.wilson import wilson
+from armor_ros.training.checks import worse_than_guessing
 from armor_ros.training.phase_recipe import PhaseRecipe
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.recipe_files import recipe_text
@@ -24,6 +26,9 @@ _COLUMNS = {
     'auxiliary': 'state loss',
 }
 
+# Sources and tasks: of a robot at work each recording is a source.
+_LISTED = 8
+
 
 def model_card(
     recipe: TrainingRecipe,
@@ -34,6 +39,7 @@ def model_card(
 ) -> str:
     """Return the card of a trained model; ``steps`` and ``trials`` are lines of its log."""
     start = recipe.model.checkpoint or 'random weights'
+    worse = worse_than_guessing(steps)
     parts = [
         _front_matter(recipe),
         f'# {recipe.name}',
@@ -42,6 +48,7 @@ def model_card(
         'head for the detection.',
         '## What it is not',
         _is_not(recipe, facts),
+        *([f'**Do not use it:** {worse}.'] if worse else []),
         '## Data',
         _data(recipe, facts),
         '## Training',
@@ -60,9 +67,11 @@ def model_card(
 
 def _front_matter(recipe: TrainingRecipe) -> str:
     lines = ['---', 'library_name: armor_ros', 'pipeline_tag: video-text-to-text']
-    if recipe.model.checkpoint:
-        lines.append(f'base_model: {recipe.model.checkpoint}')
-    else:
+    base = recipe.model.checkpoint
+    if base and not Path(base).expanduser().exists():
+        # of the hub, or of this package: a folder of this machine says nothing elsewhere
+        lines.append(f'base_model: {base.partition("@")[0]}')
+    elif not base:
         lines.append('license: apache-2.0')
     return '\n'.join([*lines, 'tags: [robotics, failure-detection, ros2]', '---'])
 
@@ -77,23 +86,36 @@ def _is_not(recipe: TrainingRecipe, facts: DataFacts) -> str:
         shown = f'cameras {", ".join(recipe.data.cameras)}'
     text = (
         'It is not a safety function, and not a model for your robot: it has learned from '
-        f'{facts.samples} samples ({", ".join(facts.sources)}) of the tasks '
-        f'{", ".join(facts.tasks)}, shown as {shown}. On other robots, cameras, objects and tasks '
-        'nothing is known of it until `armor evaluate` has measured it there.'
+        f'{facts.samples} samples ({_first(list(facts.sources))}) of the tasks '
+        f'{_first(list(facts.tasks))}, shown as {shown}. On other robots, cameras, objects and '
+        'tasks nothing is known of it until `armor evaluate` has measured it there.'
     )
     if set(facts.sources) == {'simulation'}:
-        text += ' All that it has seen is simulated.'
+        seen = 'these samples are' if recipe.model.checkpoint else 'that it has seen is'
+        text += f' All {seen} simulated.'
     return text + ' Its probabilities are not calibrated; `armor calibrate` does that.'
 
 
 def _data(recipe: TrainingRecipe, facts: DataFacts) -> str:
     labels = ', '.join(f'{count} {name}' for name, count in facts.labels.items())
-    tasks = ', '.join(f'{count} {name}' for name, count in facts.tasks.items())
-    return (
+    tasks = _first([f'{count} {name}' for name, count in facts.tasks.items()])
+    text = (
         f'The split `{recipe.data.split}` of `{facts.name}` (SHA-256 of its manifest '
         f'`{facts.manifest_sha256[:16]}`): {facts.samples} samples ({labels}), {facts.dense} of '
         f'them explained. Tasks: {tasks}.'
     )
+    if facts.weak:
+        text += (
+            f' {facts.weak} of the labels are weak: they are what the stack of the robot said, '
+            'which nobody has checked.'
+        )
+    return text
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return some names as a text, and how many more there are."""
+    more = len(names) - _LISTED
+    return ', '.join(names[:_LISTED]) + (f' and {more} more' if more > 0 else '')
 
 
 def _phases(recipe: TrainingRecipe, steps: Sequence[Mapping[str, Any]]) -> str:

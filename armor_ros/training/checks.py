@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from armor_ros.datasets.manifest import Sample, read_manifest
 from armor_ros.episodes.text import clean_text
@@ -19,6 +21,9 @@ from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.samples import TrainingData, read_samples
 
 _FAULTS_LISTED = 20
+_LAST_STEPS = 10
+# Twice the loss of even odds.
+_GUESSING = 2 * math.log(2)
 
 
 def read_splits(root: Path, recipe: TrainingRecipe) -> tuple[list[Sample], list[Sample]]:
@@ -140,6 +145,24 @@ def cut_explanations(
                 f'be cut off where it samples them: give {max(lengths)} or more'
             )
     return found
+
+
+def worse_than_guessing(steps: Sequence[Mapping[str, Any]]) -> str:
+    """
+    Say so where the model has come to know less of the labels than one that guesses, '' else.
+
+    ``steps`` are lines of a run's log. A loss of ln 2 is that of even odds, which some batches
+    exceed by chance; sums of losses that come apart are far from there, and may be finite.
+    """
+    last = [float(step['detection']) for step in steps[-_LAST_STEPS:]]
+    loss = sum(last) / max(1, len(last))
+    if loss <= _GUESSING:
+        return ''
+    return (
+        f'the detection loss of the last steps is {loss:.3g} in the mean, and that of guessing '
+        f'{math.log(2):.2f}: training has come apart, and the model is worth nothing. Begin anew '
+        'in another folder with lower learning rates'
+    )
 
 
 def read_everything(

@@ -28,14 +28,12 @@ from armor_ros.training.kept_vision import tower_digest, with_embeddings
 from armor_ros.training.optimization import make_accelerator
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.rollout import rollout
-from armor_ros.training.run_folder import RunFolder
+from armor_ros.training.run_folder import FOLDS_FOLDER, RunFolder
 from armor_ros.training.sampled import add_seconds, ask_all, fold_file, read_sampled
 from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import PhasePlan, plan_phase
 from armor_ros.training.state import STATE_FOLDER, read_progress
 from armor_ros.training.steps import rollout_settings
-
-_FOLDER = 'folds'
 
 # Trains a recipe in a folder and returns its checkpoint.
 Train = Callable[[TrainingRecipe, Path], Path]
@@ -70,7 +68,7 @@ def cross_fit(
         PartialState().wait_for_everyone()
         if is_done:
             continue
-        folder = output / _FOLDER / str(fold)
+        folder = output / FOLDS_FOLDER / str(fold)
         checkpoint = train(fold_recipe(plan, fold), folder)
         accelerator = make_accelerator(recipe)
         if accelerator.is_main_process and not read_sampled(file):

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
 
 from armor_ros.datasets.manifest import write_whole
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.model.checkpoint import save_checkpoint, with_config
+from armor_ros.model.weights import HEAD_FILE
 from armor_ros.training.lora import merge_adapters
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.sharding import is_sharded
@@ -28,6 +30,18 @@ def check_dtype(dtype: str) -> None:
     """Raise ArmorError when a checkpoint cannot be stored so."""
     if dtype not in _DTYPES:
         raise ArmorError(f'dtype is {dtype!r}; it must be one of {", ".join(_DTYPES)}')
+
+
+def check_stored_dtype(checkpoint: Path, dtype: str) -> None:
+    """Raise ArmorError when a finished run has stored its weights in another way than this."""
+    with safe_open(checkpoint / HEAD_FILE, 'pt') as file:
+        stored = file.get_tensor(next(iter(file.keys()))).dtype
+    if stored != _DTYPES[dtype]:
+        name = next(name for name, each in _DTYPES.items() if each == stored)
+        raise ArmorError(
+            f'{checkpoint} is finished, with weights in {name}; give --dtype {name}, or another '
+            f'--output to train one in {dtype}'
+        )
 
 
 def export_checkpoint(

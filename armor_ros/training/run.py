@@ -14,11 +14,22 @@ import torch
 from accelerate import Accelerator
 
 from armor_ros.datasets.manifest import Sample
+from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
 from armor_ros.training.card import model_card
-from armor_ros.training.checks import cut_explanations, read_everything, read_splits
+from armor_ros.training.checks import (
+    cut_explanations,
+    read_everything,
+    read_splits,
+    worse_than_guessing,
+)
 from armor_ros.training.cross_fitting import cross_fit
-from armor_ros.training.export import check_dtype, export_checkpoint, whole_model
+from armor_ros.training.export import (
+    check_dtype,
+    check_stored_dtype,
+    export_checkpoint,
+    whole_model,
+)
 from armor_ros.training.optimization import make_accelerator, with_precision
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.run_folder import DataFacts, RunFolder, data_facts
@@ -42,7 +53,7 @@ class Listener(Protocol):
         """Hear how many samples have been read to check them."""
 
     def caution(self, text: str) -> None:
-        """Hear, before the first step, of what is allowed and hardly meant."""
+        """Hear of what is allowed and hardly meant, or of what has hardly come out as meant."""
 
     def step(self, report: StepReport) -> None:
         """Hear of an optimizer step."""
@@ -114,12 +125,25 @@ def train(request: TrainingRequest) -> Path:
     """
     check_tracker(request.tracker)
     check_dtype(request.dtype)
+    _check_cache(request.cache)
     recipe = with_precision(request.recipe)
     try:
         return _run(dataclasses.replace(request, recipe=recipe))
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _check_cache(cache: Path | None) -> None:
+    """Raise ArmorError where nothing can be kept, and not once for each sample."""
+    if cache is None:
+        return
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArmorError(
+            f'cannot keep pictures in {cache}: {error.strerror or error}; give another --cache'
+        ) from error
 
 
 def _run(request: TrainingRequest) -> Path:
@@ -129,10 +153,13 @@ def _run(request: TrainingRequest) -> Path:
     facts = data_facts(request.data, samples, others)
     accelerator = _make_accelerator(request)
     folder = RunFolder(request.output, writes=accelerator.is_main_process)
-    folder.begin(recipe, facts)
-    accelerator.wait_for_everyone()
-    if not folder.checkpoint.is_dir():
+    folder.check(recipe, facts)
+    if folder.checkpoint.is_dir():
+        check_stored_dtype(folder.checkpoint, request.dtype)
+    else:
         with folder.held():
+            folder.begin(recipe, facts)
+            accelerator.wait_for_everyone()
             _train_in(folder, request, samples, others, facts, accelerator)
     return folder.checkpoint
 
@@ -168,6 +195,8 @@ def _train_in(
     open_tracker(accelerator, recipe)
     try:
         trainer.train()
+        if (text := worse_than_guessing(folder.lines('step'))) and accelerator.is_main_process:
+            listener.caution(text)
         _export(request, accelerator, trainer, model, fresh, folder, facts)
     finally:
         for tracker in accelerator.trackers:

@@ -16,14 +16,14 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from armor_ros.configuration import config_from_dict
+from armor_ros.configuration import first_change, read_yaml_config
 from armor_ros.datasets.manifest import MANIFEST_FILE, Sample, write_whole
 from armor_ros.errors import ArmorError
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.recipe_files import recipe_text
-from armor_ros.training.sampled import SamplingReport
+from armor_ros.training.sampled import SAMPLED_FOLDER, SamplingReport
 from armor_ros.training.schedule import StepReport
-from armor_ros.training.state import Progress
+from armor_ros.training.state import STATE_FOLDER, Progress
 from armor_ros.training.validation import Trial
 
 CHECKPOINT_FOLDER = 'checkpoint'
@@ -31,13 +31,20 @@ LOG_FILE = 'training.jsonl'
 RECIPE_FILE = 'recipe.yaml'
 DATA_FILE = 'data.json'
 LOCK_FILE = '.lock'
+FOLDS_FOLDER = 'folds'
 
+# What a run goes on from, or is finished with.
+_KEPT = (CHECKPOINT_FOLDER, STATE_FOLDER, SAMPLED_FOLDER, FOLDS_FOLDER)
 _KINDS = {StepReport: 'step', Trial: 'trial', SamplingReport: 'sampling'}
 
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What a run learns from: name and hash of the data set, and counts of its samples."""
+    """
+    What a run learns from: name and hash of the data set, and counts of its samples.
+
+    ``weak`` are those whose label is the word of the robot's own stack.
+    """
 
     name: str
     manifest_sha256: str
@@ -47,6 +54,7 @@ class DataFacts:
     tasks: dict[str, int]
     sources: dict[str, int]
     validation: int
+    weak: int = 0
 
 
 def data_facts(root: Path, samples: Sequence[Sample], validation: Sequence[Sample]) -> DataFacts:
@@ -60,6 +68,7 @@ def data_facts(root: Path, samples: Sequence[Sample], validation: Sequence[Sampl
         tasks=dict(sorted(Counter(sample.task or 'unnamed' for sample in samples).items())),
         sources=dict(sorted(Counter(sample.source or 'unnamed' for sample in samples).items())),
         validation=len(validation),
+        weak=sum(sample.weak for sample in samples),
     )
 
 
@@ -75,31 +84,58 @@ class RunFolder:
         """Where the trained model comes to lie."""
         return self.path / CHECKPOINT_FOLDER
 
-    def begin(self, recipe: TrainingRecipe, facts: DataFacts) -> None:
+    def check(self, recipe: TrainingRecipe, facts: DataFacts) -> None:
         """
-        Note what is trained on what; raises ArmorError when the folder holds another run.
+        Raise ArmorError when the folder holds what another recipe, or other data, has begun.
 
-        A folder with the same recipe and data is gone on with.
+        A run that has kept nothing yet is none: its folder may be taken for another.
         """
-        text, data = recipe_text(recipe), dataclasses.asdict(facts)
+        if (self.path / MANIFEST_FILE).exists():
+            raise ArmorError(f'{self.path} is a data set; give the run a folder of its own')
         noted = self.path / RECIPE_FILE
-        if noted.is_file():
-            # what recipes could not say when it was noted was as it is by default
-            before = config_from_dict(TrainingRecipe, yaml.safe_load(noted.read_text()))
-            changed = _first_change(yaml.safe_load(recipe_text(before)), yaml.safe_load(text))
-            if changed:
-                raise self._other(f'another recipe: {changed}')
-            known = json.loads((self.path / DATA_FILE).read_text(encoding='utf-8'))
-            if known['manifest_sha256'] != facts.manifest_sha256:
-                raise self._other(
-                    f'another data set, or one that has changed since: {known["name"]} had '
-                    f'{known["samples"]} samples, {facts.name} has {facts.samples}'
-                )
+        if not noted.is_file() or not self._has_begun():
             return
-        if self._writes:
-            # the recipe last: it says that the rest is there
-            write_whole(self.path / DATA_FILE, json.dumps(data, indent=2) + '\n')
-            write_whole(noted, text)
+        # what recipes could not say when it was noted was as it is by default
+        before = self._noted_recipe()
+        changed = first_change(_plain(before), _plain(recipe))
+        if changed:
+            raise self._other(f'another recipe: {changed}')
+        known = self._noted_data()
+        if known['manifest_sha256'] != facts.manifest_sha256:
+            raise self._other(
+                f'another data set, or one that has changed since: {known["name"]} had '
+                f'{known["samples"]} samples, {facts.name} has {facts.samples}'
+            )
+
+    def begin(self, recipe: TrainingRecipe, facts: DataFacts) -> None:
+        """Note what is trained on what, where that is not noted yet; ``check`` comes before."""
+        if not self._writes or (self._has_begun() and (self.path / RECIPE_FILE).is_file()):
+            return
+        # the recipe last: it says that the rest is there
+        data = json.dumps(dataclasses.asdict(facts), indent=2)
+        write_whole(self.path / DATA_FILE, f'{data}\n')
+        write_whole(self.path / RECIPE_FILE, recipe_text(recipe))
+
+    def _has_begun(self) -> bool:
+        """Tell whether something is kept that a run of this recipe goes on from."""
+        return any((self.path / name).exists() for name in _KEPT)
+
+    def _noted_recipe(self) -> TrainingRecipe:
+        try:
+            return read_yaml_config(TrainingRecipe, self.path / RECIPE_FILE)
+        except ArmorError as error:
+            raise self._damaged(str(error)) from error
+
+    def _noted_data(self) -> dict[str, Any]:
+        path = self.path / DATA_FILE
+        try:
+            known: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+            return {name: known[name] for name in ('name', 'samples', 'manifest_sha256')}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(f'{path} is damaged ({error})') from error
+
+    def _damaged(self, what: str) -> ArmorError:
+        return ArmorError(f'{what}; remove {self.path} to begin anew, or give another --output')
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -107,13 +143,18 @@ class RunFolder:
         if not self._writes:
             yield
             return
-        lock = FileLock(self.path / LOCK_FILE)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK_FILE)
             lock.acquire(blocking=False)
         except Timeout as error:
             raise ArmorError(
                 f'another process is training in {self.path}; wait until it has ended, or give '
                 'another --output. Processes that share a study take other seeds each: --shard'
+            ) from error
+        except OSError as error:
+            raise ArmorError(
+                f'cannot write to {self.path}: {error.strerror or error}; give another --output'
             ) from error
         try:
             yield
@@ -128,13 +169,11 @@ class RunFolder:
 
     def rewind(self, progress: Progress | None) -> None:
         """Forget lines on what comes after the kept state: it will be done again."""
-        path = self.path / LOG_FILE
-        if not self._writes or not path.is_file():
+        if not self._writes or not (self.path / LOG_FILE).is_file():
             return
         reached = (0, 0) if progress is None else (progress.phase, progress.step)
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        kept = [line for line in lines if (line['phase'], line['step']) < reached]
-        write_whole(path, ''.join(json.dumps(line) + '\n' for line in kept))
+        kept = [line for line in self._log() if (line['phase'], line['step']) < reached]
+        write_whole(self.path / LOG_FILE, ''.join(json.dumps(line) + '\n' for line in kept))
 
     def note(self, entry: StepReport | Trial | SamplingReport) -> None:
         """Add a line to the log: what a step did, how the model does, or what was sampled."""
@@ -146,22 +185,23 @@ class RunFolder:
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
         """Return the log's lines of a kind: 'step', 'trial' or 'sampling'."""
+        return [line for line in self._log() if line['kind'] == kind]
+
+    def _log(self) -> list[dict[str, Any]]:
+        """Return all lines of the log; one that was cut off as it was written is left out."""
         path = self.path / LOG_FILE
         if not path.is_file():
             return []
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        return [line for line in lines if line['kind'] == kind]
+        *lines, last = path.read_text(encoding='utf-8', errors='replace').split('\n')
+        try:
+            found = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise self._damaged(f'{path} is damaged ({error})') from error
+        if last.strip():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(last))
+        return found
 
 
-def _first_change(before: Any, after: Any, name: str = '') -> str:
-    """Say which value differs between two recipes, '' if none does."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        pairs = [(str(key), before.get(key), after.get(key)) for key in {**before, **after}]
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        pairs = [(str(i), *both) for i, both in enumerate(zip(before, after, strict=True))]
-    else:
-        return '' if before == after else f'{name} was {before!r}, and is {after!r}'
-    for key, one, other in pairs:
-        if change := _first_change(one, other, f'{name}.{key}' if name else key):
-            return change
-    return ''
+def _plain(recipe: TrainingRecipe) -> Any:
+    return yaml.safe_load(recipe_text(recipe))

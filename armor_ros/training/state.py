@@ -7,10 +7,12 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -20,6 +22,8 @@ from armor_ros.errors import ArmorError
 STATE_FOLDER = 'state'
 _PROGRESS_FILE = 'progress.json'
 _TRAINED_FILE = 'trained.safetensors'
+# What readers of weights, of optimizers and of random generators say of files that are cut off.
+_UNREADABLE = (SafetensorError, OSError, EOFError, RuntimeError, ValueError, UnpicklingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,15 @@ class RunState:
         if self._accelerator.is_main_process:
             shutil.rmtree(place, ignore_errors=True)
         self._accelerator.wait_for_everyone()
-        self._accelerator.save_state(str(place))
+        try:
+            self._accelerator.save_state(str(place))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            # what writes the parts has an error of its own for a disk that is full
+            shutil.rmtree(place, ignore_errors=True)
+            raise ArmorError(
+                f'cannot keep the state in {place}: {error}; make room, and the same command goes '
+                'on from the state before'
+            ) from error
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
             write_whole(self._folder / _PROGRESS_FILE, json.dumps(asdict(progress)))
@@ -69,7 +81,12 @@ class RunState:
         place = self._place(progress)
         if not place.is_dir():
             raise ArmorError(f'{place} is missing; remove {self._folder} to begin anew')
-        self._accelerator.load_state(str(place))
+        try:
+            self._accelerator.load_state(str(place))
+        except _UNREADABLE as error:
+            raise ArmorError(
+                f'{place} is damaged ({error}); remove {self._folder} to begin anew'
+            ) from error
 
     def _place(self, progress: Progress) -> Path:
         return self._folder / f'phase-{progress.phase}-step-{progress.step}'

@@ -27,6 +27,7 @@ VALUES = 4
 TAGS = 3
 _ROBOT = 'robot gripper'
 _TOUCHED = 3
+_NEEDED = ('tcp', 'yaw', 'width', 'closing', 'touched')
 _NO_WORD = -1
 
 
@@ -109,6 +110,7 @@ def state_targets(
     ``arrays`` are those of the manifest's state file, a row a frame; ``names`` those of its
     items; ``cameras`` the sample's, of which a clip shows the first.
     """
+    _check_arrays(arrays, names, _NEEDED)
     steps, height, width = shown.vision.grid
     merge = model.geometry.merge_size
     height, width = height // merge, width // merge
@@ -155,6 +157,7 @@ def state_facts(
     frames. An ``instruction`` asks for the item that it names first, and for the place that it
     names last.
     """
+    _check_arrays(arrays, names, ('touched',))
     fingers = np.asarray(arrays['touched'], np.bool_)
     held: npt.NDArray[np.bool_] = fingers[..., 0] & fingers[..., 1]
     taken = [(name, bool(own.any())) for name, own in zip(names, held.T, strict=True)]
@@ -174,6 +177,24 @@ def state_facts(
         items = [f'the {name}' for name, own in zip(names, held[frame], strict=True) if own]
         timeline.append(' with '.join([str(arrays['above'][frame]), *items]))
     return Facts((*taken, *places), tuple(timeline), narrate(arrays, names), tuple(compared))
+
+
+def _check_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str], needed: Sequence[str]
+) -> None:
+    """Raise ArmorError naming what a state lacks to learn from."""
+    missing = [name for name in needed if name not in arrays]
+    if missing:
+        raise ArmorError(
+            f'the state has no {", ".join(missing)}; to learn from it takes {", ".join(needed)}. '
+            'Set auxiliary to 0 and leave perception and facts out to learn without'
+        )
+    shape = (len(arrays['touched']), len(names), 2)
+    if arrays['touched'].shape != shape:
+        raise ArmorError(
+            f'touched of the state is {arrays["touched"].shape}; with {len(names)} items it must '
+            f'be {shape}: frames, items, fingers'
+        )
 
 
 def _named_in(instruction: str, names: Iterable[str]) -> list[str]:

@@ -206,6 +206,7 @@ class _TestRecords:
         self._data_set = data_set
         self._questions = questions
         self.skipped: Skipped = data_set.skipped
+        self.examples = data_set.examples
         self.format = data_set.format
 
     def records(self) -> Iterator[Record]:

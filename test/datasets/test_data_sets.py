@@ -26,7 +26,7 @@ from foreign_data import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armor_ros.datasets.detect import FORMATS, open_data_set, option_names
+from armor_ros.datasets.detect import FORMATS, open_data_set
 from armor_ros.datasets.files import natural_key, spelled_out, split_of
 from armor_ros.datasets.manifest import Sample, write_manifest
 from armor_ros.datasets.record import COLLAGE_VIEW, DataSet
@@ -94,11 +94,10 @@ def test_two_layouts_in_one_folder_have_to_be_chosen_from(tmp_path: Path) -> Non
 
 def test_options_are_checked_and_named(tmp_path: Path) -> None:
     root = write_armbench(tmp_path)
-    with pytest.raises(ArmorError, match=r"did you mean 'crop'\?; they take: explanations, crop"):
+    with pytest.raises(ArmorError, match=r"unknown key 'crops'; did you mean 'crop'\?"):
         open_data_set(root, crops=[0, 0, 1, 1])
     with pytest.raises(ArmorError, match=r'crop is \(5, 5, 1, 1\)'):
         open_data_set(root, crop=[5, 5, 1, 1])
-    assert option_names('armbench') == ('explanations', 'crop', 'instruction')
 
 
 @pytest.mark.parametrize('name', WRITERS)
@@ -226,9 +225,9 @@ def test_the_manifest_comes_back_as_records(tmp_path: Path) -> None:
         'record skipped: it cannot be read': 1,
     }
     assert (
-        "line 8: line 8: 'instruction' is missing"
-        in data.examples['record skipped: it cannot be read'][0]
+        "line 8: 'instruction' is missing" in data.examples['record skipped: it cannot be read'][0]
     )
+    assert 'line 8: line 8' not in str(data.examples)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, change: dict, words: str) -> None
 
 
 def test_missing_keys_double_ids_and_no_manifest_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArmorError, match='cannot read'):
+    with pytest.raises(ArmorError, match=r'there is no manifest.jsonl in .*; give the folder of'):
         read_manifest(tmp_path)
     with pytest.raises(ArmorError, match="'instruction' is missing"):
         sample_from_line('{"id": "a"}', 'x')

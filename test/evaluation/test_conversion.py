@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,42 @@ def test_the_command_validates(robot_bag: Any, tmp_path: Path) -> None:
     faults = str(result.exception).splitlines()
     assert len(faults) == 2
     assert '1.front.mp4' in faults[0]
-    assert faults[1].startswith('bag: 1 times /front/image_raw/compressed: JPEG of 40 bytes')
+    assert faults[1].startswith('bag: /front/image_raw/compressed: JPEG of 40 bytes')
+
+
+def test_files_beside_the_views_are_validated(robot_bag: Any, tmp_path: Path) -> None:
+    root = data_set(tmp_path / 'data')
+    (first, second, third) = read_manifest(root)
+    np.savez(root / 's.npz', tcp=np.zeros((FRAMES, 3)))
+    robot_bag.camera()
+    robot_bag.write(root / 'bag')
+    whole = dataclasses.replace(first, state='s.npz', collage='c.png', bag='bag')
+    write_manifest(root, [whole, dataclasses.replace(second, state='s.npz'), third])
+    command = ['dataset', 'validate', str(root)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    (root / 's.npz').write_bytes((root / 's.npz').read_bytes()[:100])
+    (root / 'c.png').write_bytes(b'no picture')
+    next((root / 'bag').glob('*.mcap')).unlink()
+    faults = str(CliRunner().invoke(app, command).exception).splitlines()
+    assert [fault.partition(': ')[2].partition(': ')[0] for fault in faults] == [
+        's/0, state', 's/0, collage', 's/0, bag', 's/1, state', 'c, collage'
+    ]  # fmt: skip
+    np.savez(root / 's.npz', tcp=np.zeros((FRAMES - 1, 3)))
+    assert f'it needs {FRAMES} rows, one a frame' in str(
+        CliRunner().invoke(app, command).exception
+    )
+
+
+def test_why_a_line_is_no_sample_is_told(tmp_path: Path) -> None:
+    root = data_set(tmp_path / 'data')
+    with (root / 'manifest.jsonl').open('a') as file:
+        file.write('{"id": "x", "lable": "success"}\n')
+    result = CliRunner().invoke(app, ['dataset', 'validate', str(root)])
+    said = "data: record skipped: it cannot be read (line 4: unknown key 'lable'; did you mean 'l"
+    assert str(result.exception).startswith(said)
+    result = CliRunner().invoke(app, ['dataset', 'info', str(root)])
+    assert '(line 4: unknown' in result.output
 
 
 def test_the_command_converts(tmp_path: Path) -> None:

@@ -269,7 +269,8 @@ def test_one_bad_recording_does_not_cost_the_others(
     summary = evaluate_bags(bags, diagnoser, SETTINGS, tmp_path / 'out')
     assert summary.tasks == 4
     assert summary.failures == (
-        f'{tmp_path}/absent does not exist; give a rosbag2 directory or a .mcap/.db3 file',
+        f'{tmp_path}/absent does not exist; give a rosbag2 directory or a .mcap/.db3 file, or, '
+        'where they are taken, a data set',
     )
     # The same names and task ids twice: no picture may overwrite another.
     assert {line['source'] for line in lines_of(tmp_path / 'out')} == {

@@ -131,6 +131,38 @@ def test_without_a_model_the_first_baseline_takes_its_place(
     assert told['sources'] == [{'name': 'bag', 'kind': 'bag', 'path': str(tmp_path / 'bag')}]
 
 
+def test_a_run_that_answered_nothing_does_not_take_the_folder(
+    request_for: Callable[..., EvaluationRequest], robot_bag: Any, tmp_path: Path
+) -> None:
+    request = request_for()
+    robot_bag.messages.clear()
+    robot_bag.camera(seconds=(0.0, 0.5))
+    nothing = robot_bag.write(tmp_path / 'nothing')
+    with pytest.raises(ArmorError, match='holds no task'):
+        run_evaluation(replace(request, sources=[nothing]))
+    picture = tmp_path / 'out' / 'evidence' / 'of-the-other.jpg'
+    picture.parent.mkdir(exist_ok=True)
+    picture.touch()
+    run_evaluation(replace(request, baselines=['always-success']))
+    told = json.loads((tmp_path / 'out' / 'run.json').read_text())
+    assert told['answered_by'] == 'always-success'
+    assert not picture.exists()
+
+
+def test_a_data_set_is_no_folder_for_a_run(
+    request_for: Callable[..., EvaluationRequest], tmp_path: Path
+) -> None:
+    request = request_for()
+    for place in (tmp_path / 'bag', tmp_path / 'data'):
+        place.mkdir(exist_ok=True)
+        if place.name == 'data':
+            (place / 'manifest.jsonl').touch()
+        before = sorted(place.iterdir())
+        with pytest.raises(ArmorError, match='holds a data set or a recording; give the run a f'):
+            run_evaluation(replace(request, output=place, overwrite=True))
+        assert sorted(place.iterdir()) == before
+
+
 def test_another_run_does_not_overwrite_one_unasked(
     request_for: Callable[..., EvaluationRequest], tmp_path: Path
 ) -> None:
@@ -140,9 +172,13 @@ def test_another_run_does_not_overwrite_one_unasked(
     notes = tmp_path / 'out' / 'notes.txt'
     notes.write_text('mine')
     run_evaluation(request_for())
-    with pytest.raises(ArmorError, match=r'holds another run: other model;.*--overwrite'):
+    with pytest.raises(
+        ArmorError, match=r'other model \(model.model_id was .status., and is .*--overwrite'
+    ):
         run_evaluation(request_for(baselines=['always-success']))
-    with pytest.raises(ArmorError, match='holds another run: other settings'):
+    with pytest.raises(
+        ArmorError, match=r'run: other settings \(settings.cameras had 0 entries, and has 1\)'
+    ):
         run_evaluation(request_for(cameras=['eye=/front/image_raw/compressed']))
     run_evaluation(request_for(baselines=['always-success'], overwrite=True))
     assert not stale.exists()

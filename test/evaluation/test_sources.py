@@ -62,10 +62,12 @@ class Films:
 
     given: list[Record]
     skipped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
     format: str = 'films'
 
     def records(self) -> Iterator[Record]:
         self.skipped['left out: it is broken'] += 2
+        self.examples['left out: it is broken'] = ['film 7']
         yield from self.given
 
 
@@ -175,7 +177,11 @@ def test_an_empty_data_set_says_why(tmp_path: Path) -> None:
     log = PartLog()
     assert list(source.cases(0, log)) == []
     (sentence,) = log.failures
-    assert 'no usable record of the splits val; 2 times left out: it is broken' in sentence
+    assert (
+        'no usable record of the splits val; 2 times left out: it is broken (film 7; ...); '
+        in sentence
+    )
+    assert sentence.endswith('its splits: test')
 
 
 def test_identity_changes_with_what_is_in_it(robot_bag: Any, tmp_path: Path) -> None:

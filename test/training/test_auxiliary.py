@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -292,3 +293,29 @@ def test_what_is_asked_for_is_compared_with_what_is_done(
     assert state_facts({'touched': touched}, NAMES, (), instruction).compared == tuple(
         each for each in compared if each[0] == THING_ASKED_FOR
     )
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        (
+            lambda arrays: arrays.pop('yaw'),
+            'the state has no yaw; to learn from it takes tcp, yaw',
+        ),
+        (
+            lambda arrays: arrays.update(touched=arrays['touched'][:, :1]),
+            r'touched of the state is \(9, 1, 2\); with 2 items it must be \(9, 2, 2\)',
+        ),
+    ],
+)
+def test_a_state_that_cannot_be_learned_from_is_refused(
+    model: ArmorModel, change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
+    arrays = arrays_of(np.random.default_rng(0))
+    change(arrays)
+    picture = np.zeros((1, 2 * CELL, COLUMNS * CELL, 3), np.uint8)
+    shown = sight_input(Sight(picture, VIEWS), 5.0, model.config, model.geometry)
+    with pytest.raises(ArmorError, match=said):
+        state_targets(arrays, NAMES, shown, model, VIEWS)
+    with pytest.raises(ArmorError, match='the state has no touched'):
+        state_facts({'tcp': arrays['tcp']}, NAMES)

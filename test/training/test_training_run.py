@@ -95,8 +95,10 @@ def test_a_run_leaves_a_checkpoint_that_answers(toy_data: Path, tmp_path: Path) 
     assert counts in card
     assert len(list((tmp_path / 'c').glob('*.npy'))) == 10
     again = Listener()
-    assert train(request(QUICK, toy_data, tmp_path, listener=again)) == folder
+    assert train(request(QUICK, toy_data, tmp_path, dtype='bf16', listener=again)) == folder
     assert again.steps == []
+    with pytest.raises(ArmorError, match='is finished, with weights in bf16; give --dtype bf16'):
+        train(request(QUICK, toy_data, tmp_path))
 
 
 def test_an_interrupted_run_is_gone_on_with_and_no_other(toy_data: Path, tmp_path: Path) -> None:
