@@ -79,7 +79,12 @@ def _print_questions(console: Console, path: Path, questions: Sequence[Question]
     reasons = Counter(each.reason for each in questions)
     counts = ', '.join(f'{count} {reason}' for reason, count in reasons.items())
     table = Table(title=f'to label first, of {len(questions)} ({counts})', show_lines=True)
-    for heading in ('task, and why', 'robot', 'cameras', 'what the monitor says, what to watch'):
+    for heading in (
+        'recording, task, and why',
+        'robot',
+        'cameras',
+        'what the monitor says, what to watch',
+    ):
         table.add_column(heading, overflow='fold')
     for each in questions[:_MAX_QUESTIONS]:
         probability = each.failure_probability
@@ -88,7 +93,7 @@ def _print_questions(console: Console, path: Path, questions: Sequence[Question]
         # a path as it is may hold what a terminal obeys
         evidence = clean_text(each.evidence or next(iter(each.views.values()), ''))
         table.add_row(
-            f'{escape(each.task_id)}\n{each.reason}',
+            f'{escape(clean_text(each.source))}\n{escape(each.task_id)}\n{each.reason}',
             each.status,
             ' '.join(filter(None, cameras)),
             escape('\n'.join(filter(None, (words, evidence)))),

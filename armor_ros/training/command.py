@@ -38,7 +38,7 @@ class ProgressDisplay:
             TimeRemainingColumn(), TextColumn('{task.fields[losses]}'),
             console=self.console, disable=not shows,
         )  # fmt: skip
-        self._work = self._bar.add_task('checking the data', total=None, losses='')
+        self._work = self._bar.add_task('checking the data', total=None, losses='', visible=False)
         self._offsets: list[int] = []
         self._smooth: dict[str, float] = {}
         self._phase = -1
@@ -47,11 +47,13 @@ class ProgressDisplay:
     def plan(self, steps: list[int], done: int) -> None:
         """Show what is to be done."""
         self._offsets = [sum(steps[:index]) for index in range(len(steps))]
-        self._bar.reset(self._work, total=sum(steps), completed=done, description='training')
+        self._bar.reset(
+            self._work, total=sum(steps), completed=done, description='training', visible=True
+        )
 
     def checking(self, done: int, total: int) -> None:
         """Show how far the data is checked."""
-        self._bar.update(self._work, completed=done, total=total)
+        self._bar.update(self._work, completed=done, total=total, visible=True)
 
     def caution(self, text: str) -> None:
         """Print what is allowed and hardly meant."""

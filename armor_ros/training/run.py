@@ -191,8 +191,10 @@ def _train_in(
         read_everything([data, *tries], listener.checking)
     accelerator.wait_for_everyone()
     folder.rewind(trainer.progress)
-    listener.plan(_steps(recipe, samples), _done(trainer.progress, _steps(recipe, samples)))
-    open_tracker(accelerator, recipe)
+    steps = _steps(recipe, samples)
+    done = _done(trainer.progress, steps)
+    listener.plan(steps, done)
+    open_tracker(accelerator, recipe, done)
     try:
         trainer.train()
         if (text := worse_than_guessing(folder.lines('step'))) and accelerator.is_main_process:

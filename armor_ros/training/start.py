@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from armor_ros.datasets.manifest import Sample
 from armor_ros.errors import ArmorError
@@ -38,6 +39,7 @@ def starting_model(
     if recipe.model.random is not None:
         model = _random_model(recipe, recipe.model.random, texts)
     else:
+        _check_start(recipe.model.checkpoint)
         model = _without_calibration(_loaded_model(recipe, device))
     model = _with_changes(model, recipe.model)
     if recipe.lora is not None:
@@ -81,6 +83,17 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
     if random.vision:
         _take_vision(model, random.vision)
     return model
+
+
+def _check_start(checkpoint: str) -> None:
+    """Raise ArmorError where another run's checkpoint is missing: that run comes first."""
+    folder = Path(checkpoint).expanduser()
+    if folder.name == 'checkpoint' and not folder.is_dir():
+        raise ArmorError(
+            f'model.checkpoint is {checkpoint}, which is not there: it is what a run in '
+            f'{folder.parent} leaves, so train that first (the recipes that come with the package '
+            'say how at their head), or name another checkpoint'
+        )
 
 
 def _take_vision(model: ArmorModel, checkpoint: str) -> None:

@@ -41,10 +41,18 @@ def check_tracker(name: str) -> None:
         )
 
 
-def open_tracker(accelerator: Accelerator, recipe: TrainingRecipe) -> None:
-    """Begin the log of a run; nothing happens without a tracker."""
+def open_tracker(accelerator: Accelerator, recipe: TrainingRecipe, done: int) -> None:
+    """
+    Begin the log of a run of which ``done`` steps are kept; nothing happens without a tracker.
+
+    TensorBoard forgets what an interrupted run logged behind them, which will be done again.
+    """
     if accelerator.log_with:
-        accelerator.init_trackers('armor', config=_flat(dataclasses.asdict(recipe)))
+        accelerator.init_trackers(
+            'armor',
+            config=_flat(dataclasses.asdict(recipe)),
+            init_kwargs={'tensorboard': {'purge_step': done}},
+        )
 
 
 def track(accelerator: Accelerator, entry: StepReport | Trial, step: int) -> None:

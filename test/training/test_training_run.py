@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,32 @@ def test_an_interrupted_run_is_gone_on_with_and_no_other(toy_data: Path, tmp_pat
     assert [(line['kind'], line['step']) for line in lines] == [
         ('step', 0), ('step', 1), ('trial', 1),
     ]  # fmt: skip
+
+
+def test_tensorboard_has_each_step_once(toy_data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = make_recipe({'kind': 'warmup', 'epochs': 2})
+    with pytest.raises(Interrupted):
+        train(request(recipe, toy_data, tmp_path, tracker='tensorboard', listener=Listener(1)))
+    kept = shutil.copytree(tmp_path / 'state', tmp_path / 'kept')
+    time.sleep(1.1)  # a second file of events has the second in its name
+    with pytest.raises(Interrupted):
+        train(request(recipe, toy_data, tmp_path, tracker='tensorboard', listener=Listener(2)))
+    # as if it had been killed before it kept its state
+    shutil.rmtree(tmp_path / 'state')
+    kept.rename(tmp_path / 'state')
+    time.sleep(1.1)
+    train(request(recipe, toy_data, tmp_path, tracker='tensorboard'))
+    events = EventAccumulator(str(tmp_path / 'logs' / 'armor'))
+    events.Reload()
+    assert [event.step for event in events.Scalars('training/detection')] == [0, 1, 2, 3]
+
+
+def test_a_start_that_another_run_leaves_is_asked_for(toy_data: Path, tmp_path: Path) -> None:
+    model = dataclasses.replace(QUICK.model, random=None, checkpoint='out/facts/checkpoint')
+    with pytest.raises(ArmorError, match='what a run in out/facts leaves, so train that first'):
+        train(request(dataclasses.replace(QUICK, model=model), toy_data, tmp_path))
 
 
 def test_two_processes_never_train_in_one_folder(toy_data: Path, tmp_path: Path) -> None:
