@@ -29,7 +29,13 @@ from armor_ros.training.optimization import make_accelerator
 from armor_ros.training.recipe import TrainingRecipe
 from armor_ros.training.rollout import rollout
 from armor_ros.training.run_folder import FOLDS_FOLDER, RunFolder
-from armor_ros.training.sampled import add_seconds, ask_all, fold_file, read_sampled
+from armor_ros.training.sampled import (
+    add_seconds,
+    ask_all,
+    fold_file,
+    read_sampled,
+    sampling_seconds,
+)
 from armor_ros.training.samples import TrainingData
 from armor_ros.training.schedule import PhasePlan, plan_phase
 from armor_ros.training.state import STATE_FOLDER, read_progress
@@ -71,7 +77,8 @@ def cross_fit(
         folder = output / FOLDS_FOLDER / str(fold)
         checkpoint = train(fold_recipe(plan, fold), folder)
         accelerator = make_accelerator(recipe)
-        if accelerator.is_main_process and not read_sampled(file):
+        # once, whatever interrupts the answering
+        if accelerator.is_main_process and not sampling_seconds(file):
             add_seconds(file, _seconds(folder))
         model = load_checkpoint(checkpoint, device=str(accelerator.device), dtype='float32')
         data = TrainingData(root, members, model, recipe.data.cameras, cache=cache)

@@ -18,6 +18,7 @@ from toy_training import make_recipe, make_trainer
 from armor_ros.datasets.manifest import Sample
 from armor_ros.errors import ArmorError
 from armor_ros.model.checkpoint import load_checkpoint
+from armor_ros.training import cross_fitting
 from armor_ros.training.checks import read_splits
 from armor_ros.training.cross_fitting import fold_of, fold_recipe
 from armor_ros.training.folds import fold_numbers, without_fold
@@ -25,7 +26,7 @@ from armor_ros.training.recipe import DataRecipe
 from armor_ros.training.rollout import rollout
 from armor_ros.training.run import Silent, TrainingRequest, train
 from armor_ros.training.run_folder import RunFolder
-from armor_ros.training.sampled import fold_file, read_sampled
+from armor_ros.training.sampled import add_seconds, fold_file, read_history, read_sampled
 from armor_ros.training.samples import TrainingData, read_samples
 from armor_ros.training.schedule import plan_phase
 from armor_ros.training.steps import rollout_settings
@@ -129,8 +130,15 @@ def test_folds_that_leave_nothing_to_learn_are_refused_at_once(toy_data: Path) -
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(
-    toy_data: Path, run: Path, tmp_path: Path
+    toy_data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted = []
+
+    def count(file: Path, seconds: float) -> None:
+        counted.append(file.name)
+        add_seconds(file, seconds)
+
+    monkeypatch.setattr(cross_fitting, 'add_seconds', count)
     # in the second fold's model, in what it answers, and in the phase itself
     listeners = [Stopping(3), Stopping(1), Stopping(0), Stopping(5)]
     answered = []
@@ -143,6 +151,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     listener = Stopping(99)
     train(request(toy_data, tmp_path, listener))
     assert listener.steps == [1, 1]
+    # what a fold's model took, which equal compute has to match
+    assert counted == [fold_file(tmp_path, 1, fold).name for fold in range(2)]
     for fold in range(2):
         assert fold_file(tmp_path, 1, fold).read_text() == fold_file(run, 1, fold).read_text()
     whole, parts = (weights_in(folder / 'checkpoint') for folder in (run, tmp_path))
@@ -169,6 +179,22 @@ def test_what_is_quoted_matters(toy_data: Path, run: Path, tmp_path: Path) -> No
     assert any(not torch.equal(same[name], other[name]) for name in same)
     with pytest.raises(ArmorError, match=r'has 15 answers of models .* of 16; remove'):
         make_trainer(RECIPE, toy_data, tmp_path / 'less').train()
+
+
+def test_each_pass_quotes_its_own_answers(toy_data: Path, tmp_path: Path) -> None:
+    two = make_recipe({'kind': 'warmup'}, {'kind': 'online', 'rounds': 1, 'epochs': 2, 'folds': 2})
+    plan = plan_phase(two, 1, [True])
+    file = fold_file(tmp_path, 1, 0)
+    file.parent.mkdir()
+    said = [
+        {'sample': 's', 'epoch': epoch, 'rounds': [[bool(epoch), f'pass {epoch}']]}
+        for epoch in range(2)
+    ]
+    file.write_text(''.join(json.dumps(line) + '\n' for line in said))
+    history = read_history(tmp_path, plan)
+    told = [history('s', epoch)[0].explanation for epoch in range(3)]
+    # a last batch may begin a third
+    assert told == ['pass 0', 'pass 1', 'pass 0']
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(2, 4), st.integers(0, 3))
