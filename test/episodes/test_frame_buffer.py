@@ -247,10 +247,10 @@ def test_asking_is_cheap() -> None:
     buffer = make()
     for index in range(300):
         buffer.push(START + index * PERIOD, frame())
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for index in range(1000):
         buffer.wants(START + 300 * PERIOD + index * 1_000_000)
-    assert time.perf_counter() - begin < 0.1
+    assert time.thread_time() - begin < 0.1
 
 
 def test_the_log_of_stamps_counts_inclusively_and_is_bounded() -> None:

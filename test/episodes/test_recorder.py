@@ -663,7 +663,7 @@ def test_telling_the_time_is_cheap() -> None:
     for index in range(16):
         recorder.add_event(start(f't{index}', at(index)), at(index))
     film(recorder, 16, 20)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for index in range(1000):
         recorder.advance(at(20) + index)
-    assert time.perf_counter() - begin < 0.2
+    assert time.thread_time() - begin < 0.2
