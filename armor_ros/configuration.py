@@ -100,7 +100,9 @@ def _known(key: str, expected: Collection[str], prefix: str) -> str:
     near = difflib.get_close_matches(key, expected, n=1)
     if near:
         return f'did you mean {prefix + near[0]!r}?'
-    return f'the keys here are {", ".join(sorted(expected)) or "none"}'
+    return (
+        f'the keys here are {", ".join(sorted(expected))}' if expected else 'no key is taken here'
+    )
 
 
 @functools.cache

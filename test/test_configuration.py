@@ -73,7 +73,7 @@ def test_refused_with_a_sentence(text: str, part: str) -> None:
 
 
 def test_a_config_that_takes_nothing_says_so() -> None:
-    with pytest.raises(ArmorError, match="unknown key 'foo'; the keys here are none"):
+    with pytest.raises(ArmorError, match="unknown key 'foo'; no key is taken here"):
         config_from_dict(Empty, {'foo': 1})
 
 
