@@ -149,6 +149,25 @@ def test_a_run_that_answered_nothing_does_not_take_the_folder(
     assert not picture.exists()
 
 
+def test_finished_parts_are_not_lost_to_another_run(
+    request_for: Callable[..., EvaluationRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        # all parts are finished, and not yet put together
+        patched.setattr('armor_ros.evaluation.evaluate._merge', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_evaluation(request)
+    assert not (tmp_path / 'out' / 'predictions.jsonl').exists()
+    with pytest.raises(ArmorError, match='holds another run: other model'):
+        run_evaluation(replace(request, baselines=['always-success']))
+    run_evaluation(request)
+
+
 def test_a_data_set_is_no_folder_for_a_run(
     request_for: Callable[..., EvaluationRequest], tmp_path: Path
 ) -> None:
