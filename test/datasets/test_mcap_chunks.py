@@ -12,6 +12,7 @@ import lz4.frame
 import numpy as np
 import pytest
 
+from armor_ros.datasets import mcap
 from armor_ros.datasets.bags import Bag
 from armor_ros.datasets.compression import zstd
 from armor_ros.datasets.mcap import McapFile
@@ -119,6 +120,16 @@ def test_overlapping_chunks_and_loose_messages_are_merged(tmp_path: Path) -> Non
     loose = message(1, 12) + message(1, 40)
     times, problems = read(write(tmp_path / 'a.mcap', chunk(BODY), loose, chunk(second)))
     assert times == [5, 10, 12, 15, 20, 30, 35, 40]
+    assert not problems
+
+
+def test_runs_of_loose_messages_begin_with_their_earliest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcap, '_RUN_BYTES', 3 * len(message(1, 0)))
+    loose = b''.join(message(1, log_ns) for log_ns in (100, 20, 110, 50, 60, 70, 120))
+    times, problems = read(write(tmp_path / 'a.mcap', topic(1, '/clock'), loose))
+    assert times == [20, 50, 60, 70, 100, 110, 120]
     assert not problems
 
 

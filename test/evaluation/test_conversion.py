@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from armor_ros.cli import app
 from armor_ros.datasets.bags import bag_info
+from armor_ros.datasets.convert import EPOCH_NS
 from armor_ros.datasets.manifest import Sample, read_manifest, read_view, write_manifest
 from armor_ros.datasets.video import write_video
 from armor_ros.errors import ArmorError
@@ -96,7 +97,10 @@ def test_a_data_set_becomes_recordings_that_say_the_same(tmp_path: Path, target:
             assert np.abs(again.frames.astype(int) - clip.frames).max() <= 6
     (first, _) = sorted(output.iterdir())
     assert len(list(first.glob('*.mcap' if target == 'mcap' else '*.db3'))) == 1
-    assert [camera.name for camera in bag_info(first).cameras] == ['front', 'wrist']
+    told = bag_info(first)
+    assert [camera.name for camera in told.cameras] == ['front', 'wrist']
+    # a data set has no clock: a robot's is never near zero, which ROS takes for no time at all
+    assert EPOCH_NS <= told.start_ns < EPOCH_NS + 10**9
 
 
 def test_a_data_set_becomes_a_manifest(tmp_path: Path) -> None:

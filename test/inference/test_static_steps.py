@@ -52,10 +52,12 @@ def test_the_same_texts(
 
     def capture(work: Work) -> Work:
         captured.append(work)
+        output = work()
 
         def replay() -> torch.Tensor:
             runs.append(1)
-            return work()
+            # as a graph does: into the memory of the one before
+            return output.copy_(work())
 
         return replay
 

@@ -341,6 +341,23 @@ def test_stops_between_chunks(model: ArmorModel, make_episode: EpisodeMaker) -> 
     assert next(answers, None) is None
 
 
+@pytest.mark.parametrize('checks', range(4))
+def test_a_stream_of_an_answer_that_was_stopped_is_closed(
+    model: ArmorModel, make_episode: EpisodeMaker, checks: int
+) -> None:
+    episode = make_episode(count=9, cameras=('front', 'wrist'))
+    diagnoser = Diagnoser(model)
+    stream = diagnoser.open_stream(camera='front')
+    push(stream, episode, 0, 6)
+    drain(stream)
+    assert stream.nbytes > 0
+    answers = iter([False] * checks + [True] * 99)
+    with pytest.raises(Canceled):
+        diagnoser.diagnose(episode, QUICK, should_stop=lambda: next(answers), stream=stream)
+    assert stream.nbytes == 0
+    assert not stream.push(10**15, episode.clip().frames[0])
+
+
 def test_a_limit_below_two_pairs_is_refused(model: ArmorModel) -> None:
     diagnoser = Diagnoser(model, limits=StreamLimits(max_tokens=2 * TOKENS - 1))
     with pytest.raises(ArmorError, match='max_tokens is 31'):

@@ -81,6 +81,19 @@ def make_sample(model: ArmorModel, seed: int = 0, *, places: bool = True) -> Tra
     return TrainingSample(f's{seed}', clip, Truth(True, ''), state)
 
 
+def test_the_gripper_is_asked_for_in_units_near_1(model: ArmorModel) -> None:
+    arrays = arrays_of(np.random.default_rng(3))
+    picture = np.zeros((1, 2 * CELL, COLUMNS * CELL, 3), np.uint8)
+    shown = sight_input(Sight(picture, VIEWS), 5.0, model.config, model.geometry)
+    state = state_targets(arrays, NAMES, shown, model, VIEWS)
+    frames = [0, 3, 5, 8]
+    yaw, width = arrays['yaw'][frames], arrays['width'][frames]
+    wanted = [np.cos(yaw), np.sin(yaw), width * 20, arrays['closing'][frames]]
+    assert state.values[:, 0].numpy() == pytest.approx(np.stack(wanted, axis=1), rel=1e-5)
+    assert state.known[0].all()
+    assert state.known[1:].tolist() == [[False, False, False, True]] * 2
+
+
 def dots(model: ArmorModel, sample: TrainingSample) -> set[tuple[int, int]]:
     """Return the pixels (y, x) of a sample's picture that are bright in all channels."""
     vision = sample.clip.vision

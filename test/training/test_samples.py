@@ -10,7 +10,7 @@ import pytest
 import torch
 from toy_training import make_model, make_recipe, smaller
 
-from armor_ros.datasets.manifest import Sample
+from armor_ros.datasets.manifest import Sample, write_manifest
 from armor_ros.training.recipe import DataRecipe
 from armor_ros.training.samples import TrainingData, choose_samples, read_samples
 
@@ -46,6 +46,17 @@ def test_twins_are_drawn_together(seed: int) -> None:
     assert sorted(dense) == sorted([*dense[::2], *dense[::2]])
     sparse = [sample.group for sample in chosen if not sample.dense]
     assert sorted(sparse) == sorted([*sparse[::2], *sparse[::2]])
+
+
+@pytest.mark.parametrize('fold', range(3))
+def test_folds_are_cut_of_what_was_drawn(tmp_path: Path, fold: int) -> None:
+    write_manifest(tmp_path, [dataclasses.replace(s, split='train') for s in samples(12, 12)])
+    recipe = DataRecipe(dense=6, sparse=6)
+    whole = read_samples(tmp_path, recipe)
+    kept = read_samples(tmp_path, dataclasses.replace(recipe, folds=3, left_out=fold))
+    assert 0 < len(kept) < len(whole) == 12
+    # else the model of a fold would have learned from samples that the recipe leaves out
+    assert {sample.id for sample in kept} < {sample.id for sample in whole}
 
 
 def test_other_seeds_draw_others() -> None:

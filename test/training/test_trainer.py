@@ -20,6 +20,7 @@ from toy_training import (
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.training import trainer
 from armor_ros.training.conditioning import Truth
 from armor_ros.training.export import export_checkpoint
 from armor_ros.training.packing import PackedBatch
@@ -50,6 +51,19 @@ def weights_of(model: ArmorModel) -> dict[str, torch.Tensor]:
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert list(one) == list(other)
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_a_tower_is_standardized_by_samples_of_all_the_data(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, 'MEASURED_CLIPS', 3)
+    made = make_trainer(make_recipe({'kind': 'perception'}), toy_data, tmp_path)
+    measured: list[Any] = []
+    monkeypatch.setattr(trainer, 'standardize_vision', lambda _, clips: measured.extend(clips))
+    made.train()
+    wanted = [made._data[index].clip.vision.patches for index in (0, 2, 4)]
+    assert len(measured) == 3
+    assert all(torch.equal(a.vision.patches, b) for a, b in zip(measured, wanted, strict=True))
 
 
 def test_losses_of_all_phases_are_those_of_before(toy_data: Path, tmp_path: Path) -> None:

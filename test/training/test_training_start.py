@@ -57,6 +57,18 @@ def test_a_model_that_trains_on_has_no_calibration(calibrated: Path) -> None:
     assert (model.info.calibration, model.info.rounds) == ('', 0)
 
 
+def test_a_head_learns_in_float32_whatever_was_stored(calibrated: Path, tmp_path: Path) -> None:
+    stored = load_checkpoint(calibrated, device='cpu')
+    recipe = make_recipe({'kind': 'warmup'})
+    folder = export_checkpoint(stored, recipe, tmp_path / 'bf16', '', 'bf16')
+    adapted = make_recipe(
+        {'kind': 'warmup'}, model={'checkpoint': str(folder)}, lora={'rank': 2}, precision='bf16'
+    )
+    model = starting_model(adapted, ())
+    assert {weight.dtype for weight in model.head.parameters()} == {torch.float32}
+    assert torch.bfloat16 in {weight.dtype for weight in model.backbone.parameters()}
+
+
 def test_an_export_over_a_calibrated_checkpoint_leaves_none(calibrated: Path) -> None:
     recipe = make_recipe({'kind': 'warmup'}, model={'checkpoint': str(calibrated)})
     model = starting_model(recipe, ())

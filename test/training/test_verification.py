@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from training_clips import make_clips
 
 from armor_ros.errors import ArmorError
 from armor_ros.model.armor import ArmorModel
+from armor_ros.training import trainer
 from armor_ros.training.conditioning import Truth
+from armor_ros.training.reading import ReadAhead
 from armor_ros.training.rollout import RolloutSettings, propose
 from armor_ros.training.sampled import SamplingReport, explanations_file
+from armor_ros.training.schedule import PhasePlan
 from armor_ros.training.trainer import Interrupted
 from armor_ros.training.verification import verdict_of
 
@@ -87,6 +91,45 @@ def test_a_phase_learns_from_verified_explanations(
     )
     other = plain.train().state_dict()
     assert any(not torch.equal(value, other[name]) for name, value in weights.items())
+
+
+def test_what_was_sampled_counts_as_explained_where_batches_are_made(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[PhasePlan] = []
+
+    class Noting(ReadAhead):
+        def __init__(self, data: Any, plan: PhasePlan, *place: int) -> None:
+            plans.append(plan)
+            super().__init__(data, plan, *place)
+
+    monkeypatch.setattr(trainer, 'ReadAhead', Noting)
+    found = {'s2': 'it fell', 's3': '', 's4': 'it stands', 's6': '', 's7': ''}
+    monkeypatch.setattr(trainer, 'verified_explanations', lambda *_: found)
+    recipe = make_recipe(VERIFIED, dropout=0.0)
+    made = make_trainer(recipe, toy_data, tmp_path)
+    made.train()
+    assert plans[0].dense == (True, True, True, False, True, True, False, False)
+
+
+def test_each_seed_samples_others(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[set[str]] = []
+    for seed in (0, 1):
+        recipe = dataclasses.replace(make_recipe(VERIFIED, dropout=0.0), seed=seed)
+        made = make_trainer(recipe, toy_data, tmp_path / str(seed))
+        own: set[str] = set()
+
+        def propose(clips: Any, asked: list[str], *_: Any, own: set[str] = own) -> list[str]:
+            own.update(asked)
+            return [''] * len(asked)
+
+        monkeypatch.setattr(made.module, 'propose', propose)
+        made.train()
+        names.append(own)
+    assert len(names[0]) == len(names[1]) == 5
+    assert not names[0] & names[1]
 
 
 def test_an_interrupted_run_samples_nothing_twice(
