@@ -128,7 +128,7 @@ def test_runs_of_loose_messages_begin_with_their_earliest(
 ) -> None:
     monkeypatch.setattr(mcap, '_RUN_BYTES', 3 * len(message(1, 0)))
     loose = b''.join(message(1, log_ns) for log_ns in (100, 20, 110, 50, 60, 70, 120))
-    times, problems = read(write(tmp_path / 'a.mcap', topic(1, '/clock'), loose))
+    times, problems = read(write(tmp_path / 'a.mcap', chunk(topic(1, '/clock')), loose))
     assert times == [20, 50, 60, 70, 100, 110, 120]
     assert not problems
 
