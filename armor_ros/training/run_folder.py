@@ -108,7 +108,12 @@ class RunFolder:
             )
 
     def begin(self, recipe: TrainingRecipe, facts: DataFacts) -> None:
-        """Note what is trained on what, where that is not noted yet; ``check`` comes before."""
+        """
+        Note what is trained on what, where that is not noted yet; raises as ``check`` does.
+
+        The folder has to be ``held``: nobody can take it between the look and the note.
+        """
+        self.check(recipe, facts)
         if not self._writes or (self._has_begun() and (self.path / RECIPE_FILE).is_file()):
             return
         # the recipe last: it says that the rest is there
