@@ -18,7 +18,8 @@ _ROUNDS = {
     'rouge_l_failures': 'explanation of failures',
     'entropy': 'detection entropy',
 }
-_SIZE = (10.0, 3.6)  # inches
+_SIZE = (10.0, 3.6)  # inches; higher where the legend is
+_LEGEND_LINE = 0.22
 # Losses of single steps are noise; a point is the mean of so many.
 _SMOOTHED = 25
 
@@ -46,8 +47,9 @@ def training_curves(
             values = np.array(losses, dtype=float).reshape(len(runs), groups, many).mean(axis=2)
             if not values.any():  # nothing was asked for that has this loss
                 continue
-            steps, color = (np.arange(groups) + 0.5) * many, _color(recipes.index(recipe))
-            panel.plot(steps, values.mean(axis=0), color=color, label=recipe)
+            steps = (np.arange(groups) + 0.5) * many
+            color, dashes = _look(recipes.index(recipe))
+            panel.plot(steps, values.mean(axis=0), dashes, color=color, label=recipe)
             low, high = values.min(axis=0), values.max(axis=0)
             panel.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
         panel.set(xlabel='optimizer step', title=title, ylim=(0, None))
@@ -73,18 +75,20 @@ def round_curves(recipes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> s
             values = np.array([[each[key] for key in ('value', 'low', 'high')] for _, each in own])
             middle, low, high = values.astype(float).T
             errors = np.maximum(np.nan_to_num([middle - low, high - middle]), 0.0)
-            color = _color(recipes.index(recipe))
+            color, dashes = _look(recipes.index(recipe))
             panel.errorbar(
-                places, middle, errors, color=color, label=recipe, fmt='o-', ms=3, elinewidth=0.8
-            )
+                places, middle, errors, color=color, label=recipe,
+                fmt=f'o{dashes}', ms=3, elinewidth=0.8,
+            )  # fmt: skip
         panel.set(xlabel='round', title=title, xticks=sorted({row['round'] for row in rows}))
     return _svg(figure)
 
 
-def _color(index: int) -> Any:
+def _look(index: int) -> tuple[Any, str]:
+    """Return colour and line style, other ones for each of 80 recipes."""
     colors = mpl.colormaps['tab20'].colors  # type: ignore[attr-defined]
-    # first the ten strong ones, then their pale sisters
-    return colors[(2 * index + index // 10) % 20]
+    # first the ten strong ones, then their pale sisters, then all once more in dashes
+    return colors[(2 * index + index // 10 % 2) % 20], ('-', '--', ':', '-.')[index // 20 % 4]
 
 
 def _svg(figure: Figure) -> str:
@@ -93,6 +97,7 @@ def _svg(figure: Figure) -> str:
     for panel in figure.axes:
         handles, labels = panel.get_legend_handles_labels()
         known = dict(zip(labels, handles, strict=True)) | known
+    figure.set_figheight(max(_SIZE[1], _LEGEND_LINE * (len(known) + 1)))
     figure.legend(known.values(), known, loc='outside right upper', frameon=False)
     buffer = io.StringIO()
     with mpl.rc_context({'svg.hashsalt': 'armor', 'svg.fonttype': 'none'}):

@@ -65,6 +65,21 @@ def test_a_curve_is_the_mean_of_groups_of_steps_over_runs() -> None:
     assert training_curves(RECIPES, {'plain': [run(1)]})
 
 
+def test_many_recipes_can_be_told_apart_and_are_all_named() -> None:
+    names = [f'recipe {index}' for index in range(30)]
+    picture = training_curves(names, {name: [run(400)] for name in names})
+    assert texts(picture)[-30:] == names
+    (height,) = re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', picture)
+    places = [float(y) for y in re.findall(r'<text [^>]*y="([\d.]+)"', picture)]
+    assert len(places) > 30
+    assert max(places) < float(height)
+    legend = picture.split('id="legend_')[1]
+    looks = re.findall(r'fill: none; ((?:stroke-dasharray: [^;]*; stroke-dashoffset: [^;]*; )?'
+                       r'stroke: #[0-9a-f]{6})', legend)  # fmt: skip
+    assert len(looks) == len(set(looks)) == 30
+    assert sum('dash' not in look for look in looks) == 20
+
+
 def test_rounds_have_a_place_each_and_their_intervals() -> None:
     rows = [row('SFT', index, value) for index, value in enumerate((0.5, 0.7, 0.6))]
     picture = round_curves(RECIPES, rows)
