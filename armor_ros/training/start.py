@@ -88,7 +88,9 @@ def _random_model(recipe: TrainingRecipe, random: RandomModel, texts: Iterable[s
 def _check_start(checkpoint: str) -> None:
     """Raise ArmorError where another run's checkpoint is missing: that run comes first."""
     folder = Path(checkpoint).expanduser()
-    if folder.name == 'checkpoint' and not folder.is_dir():
+    # "owner/name" is a model of the hub
+    is_local = checkpoint.count('/') != 1
+    if is_local and folder.name == 'checkpoint' and not folder.is_dir():
         raise ArmorError(
             f'model.checkpoint is {checkpoint}, which is not there: it is what a run in '
             f'{folder.parent} leaves, so train that first (the recipes that come with the package '
