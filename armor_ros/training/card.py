@@ -131,10 +131,11 @@ def _phases(recipe: TrainingRecipe, steps: Sequence[Mapping[str, Any]]) -> str:
             f'| {_mean([step["language"] for step in tail])} |'
         )
     seconds = sum(step['seconds'] for step in steps)
+    spent = f'{seconds / 60:.1f} minutes' if seconds >= 60 else f'{seconds:.0f} seconds'
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return (
         '\n'.join(rows) + '\n\nLosses are means of the last ten steps, on training samples. '
-        f'{seconds / 60:.1f} minutes of steps on {device}, torch {torch.__version__}, '
+        f'{spent} of steps on {device}, torch {torch.__version__}, '
         f'transformers {transformers.__version__}, seed {recipe.seed}.'
     )
 
