@@ -109,7 +109,7 @@ def _is_number(value: object) -> bool:
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:
-    # a figure's name alone lacks which of its numbers is meant
-    near = [f'{name}.value'] if f'{name}.value' in known else []
+    # a figure's name alone, as tables have it, lacks its part and which of its numbers is meant
+    near = [other for other in known if f'.{other}'.endswith(f'.{name}.value')]
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return f'there is no metric {name!r}; did you mean {near[0]!r}?'

@@ -62,6 +62,7 @@ def test_broken_limits_are_named_with_value_and_bound() -> None:
     [
         ('detection.acuracy.low', 'detection.accuracy.low'),
         ('detection.accuracy', 'detection.accuracy.value'),
+        ('accuracy', 'detection.accuracy.value'),
         ('rounds.1.accuracy.value', 'rounds.0.accuracy.value'),
     ],
 )
