@@ -23,6 +23,7 @@ from armor_ros.episodes.task import TaskEvent, TaskPhase, TaskStatus
 IMAGE_TYPE, COMPRESSED_TYPE = IMAGE_TYPES
 STATUS_TYPE = 'action_msgs/msg/GoalStatusArray'
 CLOCK_TYPE = 'rosgraph_msgs/msg/Clock'
+TASK_EVENT_TOPIC = '/armor/task_event'
 TASK_EVENT_TYPE = 'armor_msgs/msg/TaskEvent'
 LABEL_TYPE = 'armor_msgs/srv/LabelTask_Event'
 STATUS_SUFFIX = '/_action/status'

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from armor_ros.datasets.bag_writer import write_bag
-from armor_ros.datasets.bags import BagImage, BagMessage, BagTaskEvent
+from armor_ros.datasets.bags import TASK_EVENT_TOPIC, BagImage, BagMessage, BagTaskEvent
 from armor_ros.datasets.manifest import Label, Sample
 from armor_ros.datasets.video import Frames, write_video
 from armor_ros.episodes.collage import encode_jpeg, save_picture
@@ -28,7 +28,6 @@ EPOCH_NS = 1_577_836_800 * 1_000_000_000
 """The robot's clock where a data set has none: 2020-01-01 00:00:00 UTC."""
 
 LABELS_FILE = 'labels.jsonl'
-TASK_EVENT_TOPIC = '/armor/task_event'
 _MS = 1_000_000
 _STATUS: dict[Label, TaskStatus] = {
     'success': TaskStatus.SUCCEEDED,

@@ -96,9 +96,7 @@ def write_take(recipe: Recipe, pair: Pair, name: str, take: Take, cut: Cut, root
     for storage in ('mcap', 'sqlite3'):
         if storage in recipe.formats:
             paths['bag'] = f'bags/{name}'
-            write_episode_bag(
-                root / paths['bag'], take.episode, recipe.size, recipe.bag_rate, status, storage
-            )
+            write_episode_bag(root / paths['bag'], take.episode, recipe, status, storage)
     return _sample(recipe, pair, name, take, cut, paths, lies, status)
 
 

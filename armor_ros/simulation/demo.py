@@ -7,28 +7,22 @@ import dataclasses
 import json
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from armor_ros.datasets.bag_writer import BagWriter
-from armor_ros.datasets.bags import BagStatus, BagTaskEvent
 from armor_ros.episodes.goal_tracker import GoalState
-from armor_ros.episodes.task import TaskEvent, TaskPhase
 from armor_ros.errors import ArmorError
 from armor_ros.simulation.domain import PLAIN
 from armor_ros.simulation.episode import Setup, SimulatedEpisode, draw_setup, run_episode
 from armor_ros.simulation.failures import failure_of
 from armor_ros.simulation.recording import FilmSettings, Record, Recorder, write_records
+from armor_ros.simulation.signals import EPOCH_NS, TRIGGERS, Goal, Trigger, goal_id, signals
 from armor_ros.simulation.tasks import Order, Transport
 
 ACTION = '/transport'
-TASK_EVENT_TOPIC = '/armor/task_event'
-TRIGGERS = ('action', 'task_event')
 LABELS_FILE = 'labels.jsonl'
 DEMO_EPISODES = (
     'nominal',
@@ -41,10 +35,6 @@ DEMO_EPISODES = (
 DEMO_SIZE = 256
 DEMO_TASK = Order('blue', 'can', source=0, destination=2)
 
-EPOCH_NS = 1_767_254_400 * 1_000_000_000
-"""The robot's clock when the recording begins: 2026-01-01 08:00:00 UTC."""
-
-_ACCEPTED, _EXECUTING = 1, 2
 _MS = 1_000_000
 
 Progress = Callable[[int, int, str], None]
@@ -100,7 +90,7 @@ def generate_demo_bag(
     episodes: Sequence[str] = DEMO_EPISODES,
     size: int = DEMO_SIZE,
     rate: float = 15.0,
-    trigger: str = 'action',
+    trigger: Trigger = 'action',
     progress: Progress | None = None,
 ) -> DemoSummary:
     """
@@ -130,10 +120,11 @@ def generate_demo_bag(
                 task = DEMO_TASK if trigger == 'action' else None
                 setup = demo_setup(seed, index, mode, task)
                 episode, records = _film(setup, film, now_ns)
-                label = _label(episode, now_ns, trigger)
-                records += _signals(episode, label, goals, trigger)
-                write_records(writer, records)
-                labels.append(label)
+                goal = _goal(episode, now_ns)
+                write_records(writer, [*records, *signals(goal, trigger, goals)])
+                # an action server lists earlier goals too, as long as it keeps their results
+                goals.append(goal.state(goal.status))
+                labels.append(_label(episode, now_ns, goal, trigger))
                 now_ns += int(episode.log.times_ns[-1])
         _write_labels(unfinished / LABELS_FILE, labels)
         size_bytes = sum(path.stat().st_size for path in unfinished.iterdir())
@@ -179,9 +170,20 @@ def _film(
     return episode, recorder.records
 
 
-def _label(episode: SimulatedEpisode, epoch_ns: int, trigger: str) -> Label:
+def _goal(episode: SimulatedEpisode, epoch_ns: int) -> Goal:
+    return Goal(
+        name=Transport.name,
+        id=goal_id(episode.setup.seed),
+        start_ns=epoch_ns + episode.start_ns,
+        end_ns=epoch_ns + episode.end_ns + 2 * _MS,
+        instruction=episode.setup.scene.instruction,
+        status=episode.result.status,
+        message=episode.result.message,
+    )
+
+
+def _label(episode: SimulatedEpisode, epoch_ns: int, goal: Goal, trigger: Trigger) -> Label:
     setup, judgement = episode.setup, episode.judgement
-    goal_id = uuid.UUID(bytes=np.random.default_rng((setup.seed, 2)).bytes(16), version=4).hex
     cause = judgement.cause
     event = None
     if cause is not None:
@@ -191,57 +193,19 @@ def _label(episode: SimulatedEpisode, epoch_ns: int, trigger: str) -> Label:
             'item': setup.scene.items[cause.item].name,
         }
     return Label(
-        task_id=f'{ACTION}/{goal_id}' if trigger == 'action' else goal_id,
-        goal_id=goal_id,
-        start_ns=epoch_ns + episode.start_ns,
-        end_ns=epoch_ns + episode.end_ns + 2 * _MS,
-        instruction=setup.scene.instruction,
+        task_id=goal.task_id(trigger),
+        goal_id=goal.id,
+        start_ns=goal.start_ns,
+        end_ns=goal.end_ns,
+        instruction=goal.instruction,
         outcome='success' if judgement.success else 'failure',
         explanation=episode.explanation,
         event=event,
         injected_mode=setup.mode,
-        robot_status=episode.result.status.name,
-        robot_message=episode.result.message,
+        robot_status=goal.status.name,
+        robot_message=goal.message,
         seed=setup.seed,
     )
-
-
-def _signals(
-    episode: SimulatedEpisode, label: Label, goals: list[GoalState], trigger: str
-) -> list[Record]:
-    """Return what the robot's stack publishes of a task; ``goals`` grows by an action's goal."""
-    status = episode.result.status
-    if trigger == 'task_event':
-        event = TaskEvent(
-            phase=TaskPhase.START,
-            task_id=label.task_id,
-            stamp_ns=label.start_ns,
-            name='transport',
-            instruction=label.instruction,
-        )
-        end = dataclasses.replace(
-            event,
-            phase=TaskPhase.END,
-            stamp_ns=label.end_ns,
-            status=status,
-            message=label.robot_message,
-        )
-        return [
-            BagTaskEvent(TASK_EVENT_TOPIC, label.start_ns + _MS, event),
-            BagTaskEvent(TASK_EVENT_TOPIC, label.end_ns, end),
-        ]
-    # An action server lists earlier goals too, as long as it keeps their results.
-    earlier = tuple(goals)
-    records: list[Record] = []
-    for state, log_ns in (
-        (_ACCEPTED, label.start_ns + _MS),
-        (_EXECUTING, label.start_ns + 3 * _MS),
-        (int(status), label.end_ns),
-    ):
-        goal = GoalState(bytes.fromhex(label.goal_id), label.start_ns, state)
-        records.append(BagStatus(ACTION, log_ns, (*earlier, goal)))
-    goals.append(goal)
-    return records
 
 
 def _write_labels(path: Path, labels: Sequence[Label]) -> None:

@@ -3,55 +3,41 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
-import numpy as np
-
 from armor_ros.datasets.bag_writer import BagWriter
-from armor_ros.datasets.bags import BagStatus
-from armor_ros.episodes.goal_tracker import GoalState
 from armor_ros.episodes.task import TaskStatus
 from armor_ros.simulation.episode import SimulatedEpisode, run_episode
-from armor_ros.simulation.recording import FilmSettings, Record, Recorder, write_records
-
-EPOCH_NS = 1_767_254_400 * 1_000_000_000
-"""The robot's clock when each recording begins: 2026-01-01 08:00:00 UTC."""
-
-_ACCEPTED, _EXECUTING = 1, 2
-_MS = 1_000_000
+from armor_ros.simulation.recipe import Recipe
+from armor_ros.simulation.recording import FilmSettings, Recorder, write_records
+from armor_ros.simulation.signals import EPOCH_NS, Goal, goal_id, signals
+from armor_ros.simulation.splits import stable_seed
 
 
 def write_episode_bag(
-    path: Path,
-    episode: SimulatedEpisode,
-    size: int,
-    rate: float,
-    status: TaskStatus,
-    storage: str,
+    path: Path, episode: SimulatedEpisode, recipe: Recipe, status: TaskStatus, storage: str
 ) -> None:
     """
-    Simulate an episode once more, film it at ``rate``, and record it in the new folder ``path``.
+    Simulate an episode once more, film it, and record it in the new folder ``path``.
 
-    The task is one goal of the action named after it, which ends with ``status``. ``storage`` is
-    'mcap' or 'sqlite3'.
+    The task is one goal, which ends with ``status``; ``recipe`` says how large and how often
+    pictures are, and how the robot's stack tells of tasks. ``storage`` is 'mcap' or 'sqlite3'.
     """
     setup = episode.setup
-    recorder = Recorder(FilmSettings(size, rate), EPOCH_NS, setup.seed)
+    recorder = Recorder(FilmSettings(recipe.size, recipe.bag_rate), EPOCH_NS, setup.seed)
     try:
         run_episode(setup, recorder)
     finally:
         recorder.close()
-    action = f'/{setup.task_name}'
-    goal_id = uuid.UUID(bytes=np.random.default_rng((setup.seed, 2)).bytes(16), version=4).bytes
-    start_ns, end_ns = EPOCH_NS + episode.start_ns, EPOCH_NS + episode.end_ns
-    records: list[Record] = [
-        BagStatus(action, log_ns, (GoalState(goal_id, start_ns, state),))
-        for state, log_ns in (
-            (_ACCEPTED, start_ns + _MS),
-            (_EXECUTING, start_ns + 3 * _MS),
-            (int(status), end_ns),
-        )
-    ]
+    goal = Goal(
+        name=setup.task_name,
+        # a success and a failure may share their seed, and no two recordings share a goal
+        id=goal_id(stable_seed(setup.seed, path.name)),
+        start_ns=EPOCH_NS + episode.start_ns,
+        end_ns=EPOCH_NS + episode.end_ns,
+        instruction=setup.scene.instruction,
+        status=status,
+        message=episode.result.message if status is episode.result.status else '',
+    )
     with BagWriter(path, storage=storage) as writer:
-        write_records(writer, recorder.records + records)
+        write_records(writer, [*recorder.records, *signals(goal, recipe.trigger)])

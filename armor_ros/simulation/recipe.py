@@ -20,6 +20,7 @@ from armor_ros.simulation.domain import DOMAINS
 from armor_ros.simulation.events import EventKind
 from armor_ros.simulation.failures import FAILURES, NOMINAL, modes_of
 from armor_ros.simulation.recording import FilmSettings
+from armor_ros.simulation.signals import Trigger
 from armor_ros.simulation.tasks import TASKS
 from armor_ros.simulation.world import CAMERAS
 
@@ -73,7 +74,8 @@ class Recipe:
 
     ``formats`` is what is written: see docs/simulation.md; 'audit' is the states and each view's
     first frame alone. ``fps`` and ``size`` are those of the clips, ``bag_rate`` the frames a
-    second of recordings.
+    second of recordings; ``trigger`` is how these tell of tasks, 'action' by an action's status,
+    'task_event' by TaskEvents, which say what was asked for.
     ``style`` is that of the explanations. ``held_out_tasks`` and ``held_out_modes`` appear only
     in splits that name them, never in ``train``; nor do failures of the kinds that the held out
     modes are meant to lead to, whatever led to them. A success and a failure are drawn together
@@ -89,6 +91,7 @@ class Recipe:
     formats: tuple[Format, ...] = ('manifest',)
     style: Style = 'first_person'
     bag_rate: float = 15.0
+    trigger: Trigger = 'action'
     held_out_tasks: tuple[str, ...] = ()
     held_out_modes: tuple[str, ...] = ()
     length_difference: float = 2.0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from armor_ros.configuration import config_from_dict
-from armor_ros.datasets.bags import BagImage, BagStatus, read_bag
+from armor_ros.datasets.bags import BagImage, BagStatus, BagTaskEvent, read_bag
 from armor_ros.datasets.manifest import (
     Sample,
     read_first_frame,
@@ -22,6 +22,7 @@ from armor_ros.datasets.manifest import (
     read_state,
     read_view,
 )
+from armor_ros.episodes.task import TaskPhase
 from armor_ros.errors import ArmorError
 from armor_ros.simulation import clips, generate, pairs
 from armor_ros.simulation.engine import can_render, make_renderer
@@ -308,6 +309,25 @@ def test_episodes_are_recorded_as_bags(tmp_path: Path, storage: str) -> None:
         assert statuses[-1].goals[0].status == {'SUCCEEDED': 4, 'ABORTED': 6}[sample.robot_status]
         assert sum(isinstance(m, BagImage) for m in messages) > 3 * 2 * 5
         assert list((tmp_path / sample.bag).glob('*.mcap' if storage == 'mcap' else '*.db3'))
+
+
+def test_a_recording_may_say_what_was_asked_for(tmp_path: Path) -> None:
+    made = make(
+        tmp_path, recipe({'episodes': 2}, formats=['mcap'], bag_rate=2, trigger='task_event')
+    )
+    ids = set()
+    for sample in made.samples:
+        assert sample.bag is not None
+        messages = list(read_bag(tmp_path / sample.bag))
+        assert not any(isinstance(m, BagStatus) for m in messages)
+        start, end = (m.event for m in messages if isinstance(m, BagTaskEvent))
+        assert (start.phase, end.phase) == (TaskPhase.START, TaskPhase.END)
+        assert (start.task_id, start.name) == (end.task_id, 'transport')
+        assert (start.instruction, end.status.name) == (sample.instruction, sample.robot_status)
+        assert start.stamp_ns < end.stamp_ns
+        ids.add(start.task_id)
+    # a success and a failure of one scene are two goals
+    assert len(ids) == len(made.samples) == 2
 
 
 def test_times_count_from_the_first_frame_in_event_and_explanation(whole: Path) -> None:
