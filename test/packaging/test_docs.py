@@ -12,6 +12,9 @@ import pytest
 
 from armor_ros.datasets.detect import FORMATS
 from armor_ros.datasets.manifest import Sample, sample_from_line
+from armor_ros.parameters_file import read_parameters
+from armor_ros.simulation.recipe import read_recipe
+from armor_ros.training.recipe_files import read_training_recipe
 from armor_ros.training.study import USUAL_WAYS, WAYS, read_study
 
 ROOT = Path(__file__).parents[2]
@@ -61,3 +64,19 @@ def test_the_study_of_the_page_is_one(tmp_path: Path) -> None:
     described = text.partition('### A study of your own')[2]
     for way in {*WAYS, *USUAL_WAYS} - {'agreeing_0', 'consensus_0'}:
         assert f'`{way}`' in described
+
+
+@pytest.mark.parametrize('name', ['training.md', 'flywheel.md'])
+def test_the_recipe_of_a_page_is_one(tmp_path: Path, name: str) -> None:
+    file = tmp_path / 'robot.yaml'
+    file.write_text(block(page(name), '# robot.yaml', 'yaml'))
+    recipe = read_training_recipe(file)
+    assert [phase.kind for phase in recipe.phases] == ['warmup', 'expert', 'online']
+
+
+def test_the_parameters_of_the_loop_name_the_cameras_of_its_robot(tmp_path: Path) -> None:
+    file = tmp_path / 'monitor.yaml'
+    file.write_text(block(page('flywheel.md'), '# monitor.yaml', 'yaml'))
+    cameras = read_parameters(file)['cameras']
+    assert isinstance(cameras, list)
+    assert [camera.partition('=')[0] for camera in cameras] == list(read_recipe('robot').views)
