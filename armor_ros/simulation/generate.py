@@ -16,10 +16,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from armor_ros.configuration import first_change
 from armor_ros.datasets.manifest import (
     Sample,
     sample_from_line,
@@ -30,7 +31,7 @@ from armor_ros.datasets.manifest import (
 from armor_ros.errors import ArmorError
 from armor_ros.simulation.clips import cut_pair, twin_samples, write_take
 from armor_ros.simulation.pairs import find_pair
-from armor_ros.simulation.recipe import Recipe, recipe_to_yaml
+from armor_ros.simulation.recipe import Recipe, read_recipe, recipe_to_yaml
 from armor_ros.simulation.splits import Pair, plan_pairs, shard_of, stable_seed
 from armor_ros.simulation.summary import Summary, summarize
 from armor_ros.simulation.workers import Outcome, run_jobs
@@ -179,19 +180,20 @@ def gather(
 
 def _open_folder(recipe: Recipe, output: Path) -> None:
     """Make the folder, or see that it holds a beginning of the same data set."""
-    text = recipe_to_yaml(recipe)
     path = output / RECIPE_FILE
     if path.exists():
-        if path.read_text(encoding='utf-8') != text:
+        # by value: a field that has come since has its default in the older file
+        if change := first_change(asdict(read_recipe(path)), asdict(recipe)):
             raise ArmorError(
-                f'{output} holds a data set of another recipe (see {path}): choose another output'
+                f'{output} holds a data set of another recipe ({path}): {change}; choose another '
+                'output'
             )
     elif output.exists() and any(output.iterdir()):
         raise ArmorError(
             f'{output} is not empty and holds no {RECIPE_FILE}: choose another output'
         )
     else:
-        write_whole(path, text)
+        write_whole(path, recipe_to_yaml(recipe))
     (output / RECORDS).mkdir(exist_ok=True)
 
 

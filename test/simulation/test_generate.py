@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -232,12 +233,24 @@ def test_a_machine_on_which_nothing_works_is_not_tried_for_hours(
 
 def test_another_recipe_is_refused(whole: Path, tmp_path: Path) -> None:
     before = contents(whole)
-    with pytest.raises(ArmorError, match='another recipe'):
+    with pytest.raises(ArmorError, match=r'another recipe.*: seed was 0, and is 2; choose'):
         make(whole, recipe(seed=2))
     assert contents(whole) == before
     (tmp_path / 'mine.txt').write_text('mine')
     with pytest.raises(ArmorError, match='not empty'):
         make(tmp_path, recipe())
+
+
+def test_a_recipe_that_was_kept_before_a_field_came_is_the_same(
+    whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / 'set'
+    shutil.copytree(whole, output)
+    lines = (whole / 'recipe.yaml').read_text().splitlines(keepends=True)
+    older = [line for line in lines if not line.startswith('trigger:')]
+    assert len(older) == len(lines) - 1
+    (output / 'recipe.yaml').write_text(''.join(older))
+    assert make(output, recipe()).samples == tuple(read_manifest(whole))
 
 
 def test_a_damaged_record_is_named(whole: Path, tmp_path: Path) -> None:
